@@ -1,0 +1,203 @@
+"""From a method and a benchmark to a report, one picture at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import crispen
+from crispen import images
+from crispen.errors import DataError, UsageError
+from crispen.evaluation.benchmarks import Benchmark, Pair
+from crispen.evaluation.methods import Method
+from crispen.evaluation.metrics import psnr, ssim
+from crispen.evaluation.protocol import Protocol
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What was measured on one picture."""
+
+    name: str
+    """The picture's name in the benchmark."""
+    psnr: float
+    """dB; infinite where sr equals hr."""
+    ssim: float
+    """At most 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All that is needed to trust, compare and repeat the numbers."""
+
+    benchmark: str
+    model: str
+    weights_sha256: str | None
+    """Of the model's weights; None for a method without weights."""
+    runtime: str
+    """What computed sr, in words, with device and precision."""
+    protocol: Protocol
+    scores: tuple[Score, ...]
+    """In the benchmark's order."""
+    crispen_version: str
+
+    @property
+    def psnr(self) -> float:
+        """The mean of the pictures' PSNR, in dB."""
+        return fmean(score.psnr for score in self.scores)
+
+    @property
+    def ssim(self) -> float:
+        """The mean of the pictures' SSIM."""
+        return fmean(score.ssim for score in self.scores)
+
+    def to_json(self) -> str:
+        """The report as strict JSON, indented; an infinite PSNR becomes the string "inf"."""
+        mean = Score(name="mean", psnr=self.psnr, ssim=self.ssim)
+        content = {
+            "benchmark": self.benchmark,
+            "model": self.model,
+            "weights_sha256": self.weights_sha256,
+            "runtime": self.runtime,
+            "crispen_version": self.crispen_version,
+            "protocol": self.protocol.to_dict(),
+            "mean": _numbers(mean),
+            "pictures": [{"name": score.name} | _numbers(score) for score in self.scores],
+        }
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def to_table(self) -> Table:
+        """The numbers for a terminal, rounded as papers do; `Protocol.describe` belongs below them."""
+        from rich.table import Table
+
+        table = Table(title=f"{self.model} on {self.benchmark}", show_footer=True)
+        table.add_column("picture", footer="mean")
+        table.add_column("PSNR (dB)", footer=f"{self.psnr:.2f}", justify="right")
+        table.add_column("SSIM", footer=f"{self.ssim:.4f}", justify="right")
+        for score in self.scores:
+            table.add_row(score.name, f"{score.psnr:.2f}", f"{score.ssim:.4f}")
+        return table
+
+
+class Evaluation:
+    """A running evaluation; made by `evaluate`. Iterating measures one picture after the other.
+
+    It can be walked through once; ``len()`` is the number of pictures.
+    """
+
+    def __init__(self, method: Method, benchmark: Benchmark, *, save: Path | None) -> None:
+        self._method = method
+        self._benchmark = benchmark
+        self._scores: list[Score] = []
+        self._remaining = self._measure(save)
+
+    def __len__(self) -> int:
+        return len(self._benchmark)
+
+    def __iter__(self) -> Iterator[Score]:
+        return self._remaining
+
+    @property
+    def result(self) -> Report:
+        """The report. Pictures that were not iterated over yet are measured first."""
+        for _ in self._remaining:
+            pass
+        return Report(
+            benchmark=self._benchmark.name,
+            model=self._method.name,
+            weights_sha256=self._method.weights_sha256,
+            runtime=self._method.runtime,
+            crispen_version=crispen.__version__,
+            protocol=self._benchmark.protocol,
+            scores=tuple(self._scores),
+        )
+
+    def _measure(self, save: Path | None) -> Iterator[Score]:
+        for pair in self._benchmark:
+            sr = self._method.enlarge(pair.lr)
+            if save is not None:
+                images.write(images.from_array(sr), save / f"{pair.name}.png", force=True)
+            self._scores.append(_score(sr, pair, protocol=self._benchmark.protocol))
+            yield self._scores[-1]
+
+
+def evaluate(
+    method: Method, benchmark: Benchmark, *, save: Path | None = None, force: bool = False
+) -> Evaluation:
+    """Measure a method on a benchmark.
+
+    Args:
+        method: what enlarges: `bicubic` or `learned`.
+        benchmark: from `open_benchmark`, at the method's scale.
+        save: a folder for the enlarged pictures, NAME.png each; it is made where it is missing.
+        force: whether pictures that ``save`` holds already may be overwritten.
+
+    Returns:
+        An iterable of one `Score` for each picture, with ``len()``, whose ``result`` is the `Report`.
+
+    Raises:
+        UsageError: for scales that differ, or a ``save`` that cannot be made.
+        PictureError: for a picture in ``save`` that exists already. Iterating raises what reading the
+            benchmark and the method raise.
+    """
+    if method.scale != benchmark.protocol.scale:
+        raise UsageError(
+            f"scale must be {method.scale}, as {method.name} enlarges by it, not {benchmark.protocol.scale}"
+        )
+    if save is not None:
+        _make_folder(save)
+        for hr_path in benchmark.hr_paths:
+            images.check_destination(save / f"{hr_path.stem}.png", force=force)
+    return Evaluation(method, benchmark, save=save)
+
+
+def write_report(report: Report, path: Path, *, force: bool = False) -> None:
+    """Write a report as JSON, whole or not at all; what it raises is what `check_report_path` raises."""
+    check_report_path(path, force=force)
+    temporary = path.with_name(f".crispen-{secrets.token_hex(8)}.json")
+    try:
+        temporary.write_text(report.to_json(), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_report_path(path: Path, *, force: bool = False) -> None:
+    """Raise `DataError` where no report can be written, before the pictures are measured."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, so no report can be written there")
+    if not path.parent.is_dir():
+        raise DataError(f"{path} cannot be written: there is no folder {path.parent}")
+    if path.exists() and not force:
+        raise DataError(f"{path} exists already; with --force (force=True) it is replaced")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made a folder: {error.strerror}") from error
+
+
+def _score(sr: images.Pixels, pair: Pair, *, protocol: Protocol) -> Score:
+    border, channel = protocol.crop_border, protocol.channel
+    return Score(
+        name=pair.name,
+        psnr=psnr(sr, pair.hr, crop_border=border, channel=channel),
+        ssim=ssim(sr, pair.hr, crop_border=border, channel=channel),
+    )
+
+
+def _numbers(score: Score) -> dict[str, float | str]:
+    return {"psnr": score.psnr if math.isfinite(score.psnr) else "inf", "ssim": score.ssim}
