@@ -1,0 +1,1 @@
+"""Torch modules: generators, discriminators and feature extractors. Needs the extra ``[train]``."""
