@@ -1,0 +1,158 @@
+"""The models: those bundled with crispen, and others in folders and files.
+
+A model is a folder with ``weights.safetensors`` (for torch), ``model.onnx`` (for OpenVINO) and ``card.toml``.
+The bundled ones stand beside this file. A folder that `crispen.export` has made has no card yet; it and the
+two files by themselves can be used as well.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from crispen.errors import ModelError
+from crispen.zoo import metadata
+from crispen.zoo.card import Architecture, Card, Files, Measured, Training, parse_architecture, read_card
+
+__all__ = [
+    "BUNDLED", "CARD", "ONNX", "WEIGHTS",
+    "Architecture", "Card", "Files", "Measured", "Model", "Training",
+    "find", "models", "sha256", "verify",
+]  # fmt: skip
+
+BUNDLED = Path(__file__).parent
+"""Where the bundled models' folders are."""
+
+CARD, WEIGHTS, ONNX = "card.toml", "weights.safetensors", "model.onnx"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model that was found, and what is known of it. Nothing is loaded yet."""
+
+    name: str
+    """The card's name, or the folder's or file's."""
+    scale: int
+    """Pixels of the output for each pixel of the input, along one side."""
+    context: int
+    """How far, in pixels of the input, an output pixel sees."""
+    card: Card | None = None
+    """What it says about itself; None for a model without a card."""
+    weights: Path | None = None
+    """The safetensors file, which the torch runtime needs."""
+    onnx: Path | None = None
+    """The ONNX file, which the OpenVINO runtime needs."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """What identifies the model in a report: the weights file's hash, or else the ONNX file's."""
+        path = self.weights or self.onnx
+        assert path is not None
+        return sha256(path)
+
+
+def models() -> list[Card]:
+    """Return the cards of the bundled models, by name.
+
+    Raises:
+        ModelError: for a card that is not what it should be.
+    """
+    return sorted((read_card(path) for path in BUNDLED.glob(f"*/{CARD}")), key=lambda card: card.name)
+
+
+def find(name_or_path: str | os.PathLike[str]) -> Model:
+    """Find a model.
+
+    Args:
+        name_or_path: a bundled model's name; a folder with a card, or such as `crispen.export.export_model`
+            makes; a ``.safetensors`` or ``.onnx`` file that crispen wrote.
+
+    Raises:
+        ModelError: for an unknown name, with the nearest known one; and for files that are no model.
+    """
+    path = Path(name_or_path)
+    known = [folder.parent.name for folder in sorted(BUNDLED.glob(f"*/{CARD}"))]
+    if str(name_or_path) in known:
+        return _from_folder(BUNDLED / path)
+    if path.is_dir():
+        return _from_folder(path)
+    if path.is_file():
+        return _from_file(path)
+    close = difflib.get_close_matches(str(name_or_path), known, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    choices = ", ".join([*known, "a folder or a file"])
+    raise ModelError(f"there is no model {str(name_or_path)!r}{hint}: it may be {choices}")
+
+
+def verify(model: Model) -> None:
+    """Compare the files of a model that has a card with the hashes on it.
+
+    Raises:
+        ModelError: for a file that is missing or not the one that the card was written for.
+    """
+    if model.card is None:
+        return
+    expected = {model.weights: model.card.files.weights, model.onnx: model.card.files.onnx}
+    for path, digest in expected.items():
+        if path is not None and sha256(path) != digest.lower():
+            raise ModelError(
+                f"{path} is damaged, or not the file that its card was written for: install it again"
+            )
+
+
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal.
+
+    Raises:
+        ModelError: where it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _from_folder(folder: Path) -> Model:
+    weights, onnx = folder / WEIGHTS, folder / ONNX
+    if (folder / CARD).is_file():
+        card = read_card(folder / CARD)
+        return Model(
+            name=card.name, scale=card.scale, context=card.context, card=card, weights=weights, onnx=onnx
+        )
+    found = [path for path in (onnx, weights) if path.is_file()]
+    if not found:
+        raise ModelError(f"{folder} is not a model's folder: it has neither {CARD}, {ONNX} nor {WEIGHTS}")
+    model = _from_file(found[0])
+    return replace(model, name=folder.resolve().name, weights=weights if weights in found else None)
+
+
+def _from_file(path: Path) -> Model:
+    if path.suffix == ".safetensors":
+        architecture = _architecture(metadata.of_safetensors(path), path)
+        return Model(name=path.stem, scale=architecture.scale, context=architecture.context, weights=path)
+    if path.suffix == ".onnx":
+        return _from_onnx(path)
+    raise ModelError(f"{path} is not a model: a model's file ends in .safetensors or .onnx")
+
+
+def _from_onnx(path: Path) -> Model:
+    entries = metadata.of_onnx(path)
+    try:
+        return Model(name=path.stem, scale=int(entries["scale"]), context=int(entries["context"]), onnx=path)
+    except (KeyError, ValueError) as error:
+        raise ModelError(
+            f"{path} does not state its scale and context: export it with crispen, or give it a {CARD}"
+        ) from error
+
+
+def _architecture(entries: dict[str, str], path: Path) -> Architecture:
+    try:
+        table = json.loads(entries["architecture"])
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"{path} does not state its architecture, so crispen did not write it") from error
+    return parse_architecture(table, source=str(path))

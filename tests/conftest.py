@@ -1,0 +1,68 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# A machine that is busy otherwise is no reason to fail.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
+CARD = """
+name = "tiny"
+purpose = "for tests: random weights"
+scale = 4
+context = {context}
+licence = "CC0-1.0"
+known_failures = ["It has learnt nothing."]
+
+[architecture]
+generator = "srresnet"
+scale = 4
+num_blocks = 2
+num_features = 8
+batch_norm = false
+
+[training]
+recipe = "none"
+steps = 0
+hours = 0.0
+hardware = "none"
+date = 2026-01-01
+data = "none"
+
+[[measured]]
+benchmark = "Set5"
+psnr = 12.34
+ssim = 0.5
+protocol = "none"
+
+[files]
+weights = "{weights}"
+onnx = "{onnx}"
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model's folder, as if bundled: scale 4, 2 blocks of 8 features, random weights that never change."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    from crispen import zoo
+    from crispen.export import export_model
+    from crispen.networks.generators import SRResNet
+    from crispen.networks.weights import save_generator
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    weights = folder.with_suffix(".safetensors")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = SRResNet(scale=4, num_blocks=2, num_features=8, batch_norm=False).eval()
+    save_generator(generator, weights)
+    export_model(weights, folder)
+    hashes = {"weights": zoo.sha256(folder / zoo.WEIGHTS), "onnx": zoo.sha256(folder / zoo.ONNX)}
+    (folder / zoo.CARD).write_text(CARD.format(context=generator.context, **hashes), encoding="utf-8")
+    return folder

@@ -1,0 +1,196 @@
+"""Models are found by what one would call them, and what is wrong with one is said in a sentence."""
+
+import contextlib
+import itertools
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crispen import zoo
+from crispen.errors import ModelError
+from crispen.networks.generators import SRResNet
+from crispen.zoo import Architecture, metadata
+from crispen.zoo.card import read_card
+
+
+@pytest.fixture
+def folder(tiny_model: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model, to be damaged."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def bundled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny model as the only bundled one."""
+    monkeypatch.setattr(zoo, "BUNDLED", folder.parent)
+    return folder
+
+
+def edit(folder: Path, old: str, new: str) -> Path:
+    """Change the card and return its path."""
+    path = folder / zoo.CARD
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return path
+
+
+def test_a_card_says_what_its_file_does(folder: Path) -> None:
+    card = read_card(folder / zoo.CARD)
+    assert (card.name, card.scale, card.architecture.num_blocks) == ("tiny", 4, 2)
+    assert (card.training.date.year, card.training.hours) == (2026, 0.0)
+    assert [(entry.benchmark, entry.psnr) for entry in card.measured] == [("Set5", 12.34)]
+    assert card.known_failures == ("It has learnt nothing.",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("purpose =", "porpose =", "unknown key 'porpose': did you mean 'purpose'?"),
+        (
+            "num_blocks = 2",
+            "num_blocks = 2\ndropout = 1",
+            "unknown key 'architecture.dropout': known are gen",
+        ),
+        ("num_blocks = 2", "", "lacks the key 'architecture.num_blocks'"),
+        ("psnr = 12.34", "", "lacks the key 'measured.psnr'"),
+        ("psnr = 12.34", 'psnr = "high"', "has 'high' for 'measured.psnr', which must be a number"),
+        ("psnr = 12.34", "psnr = true", "has True for 'measured.psnr', which must be a number"),
+        ("scale = 4", "scale = 4.0", "has 4.0 for 'scale', which must be a whole number"),
+        ("batch_norm = false", "batch_norm = 0", "which must be true or false"),
+        ("2026-01-01", '"2026-01-01"', "which must be a date"),
+        ("2026-01-01", "2026-01-01T00:00:00", "which must be a date"),
+        ('["It has learnt nothing."]', '"It has"', "for 'known_failures', which must be a list of texts"),
+        ("[training]", "[[training]]", "for 'training', which must be a table"),
+        ("[[measured]]", "[measured]", "for 'measured', which must be a list of tables"),
+        ('"srresnet"', '"edsr"', "has a generator 'edsr', but known are srresnet"),
+        ("scale = 4\nnum", "scale = 3\nnum", "has a scale of 3, which must be 2, 4 or 8"),
+        ("scale = 4\nnum", "scale = 2\nnum", r"states scale and context \(4, 12\), but .* has \(2, 12\)"),
+        ("context = 12", "context = 11", r"states scale and context \(4, 11\), but .* has \(4, 12\)"),
+        ("name =", "name", "is not a readable card"),
+    ],
+)
+def test_a_wrong_card_is_refused(folder: Path, old: str, new: str, complaint: str) -> None:
+    path = edit(folder, old, new)
+    with pytest.raises(ModelError, match=re.escape(str(path)) + " .*" + complaint.replace("?", r"\?")):
+        read_card(path)
+
+
+def test_a_missing_card_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not a readable card"):
+        read_card(tmp_path / zoo.CARD)
+
+
+@pytest.mark.parametrize(
+    ("scale", "num_blocks", "batch_norm"), list(itertools.product([2, 4, 8], [1, 2, 16], [True, False]))
+)
+def test_the_context_is_known_without_the_network(scale: int, num_blocks: int, batch_norm: bool) -> None:
+    network = SRResNet(scale=scale, num_blocks=num_blocks, num_features=4, batch_norm=batch_norm)
+    architecture = Architecture(
+        generator="srresnet", scale=scale, num_blocks=num_blocks, num_features=4, batch_norm=batch_norm
+    )
+    assert architecture.context == network.context
+
+
+def test_a_bundled_model_is_found_by_name(bundled: Path) -> None:
+    model = zoo.find("tiny")
+    assert (model.name, model.scale, model.context) == ("tiny", 4, 12)
+    assert (model.weights, model.onnx) == (bundled / zoo.WEIGHTS, bundled / zoo.ONNX)
+    assert [model.card] == zoo.models()
+
+
+def test_a_folder_is_found_by_its_path(folder: Path) -> None:
+    assert zoo.find(folder) == zoo.find(str(folder))
+    assert zoo.find(folder).card == read_card(folder / zoo.CARD)
+
+
+def test_an_exported_folder_needs_no_card(folder: Path) -> None:
+    (folder / zoo.CARD).unlink()
+    model = zoo.find(folder)
+    assert (model.name, model.scale, model.context, model.card) == ("tiny", 4, 12, None)
+    assert (model.weights, model.onnx) == (folder / zoo.WEIGHTS, folder / zoo.ONNX)
+    (folder / zoo.ONNX).unlink()
+    assert zoo.find(folder).onnx is None
+
+
+@pytest.mark.parametrize(("file", "other"), [(zoo.WEIGHTS, "onnx"), (zoo.ONNX, "weights")])
+def test_a_file_is_a_model_by_itself(folder: Path, file: str, other: str) -> None:
+    model = zoo.find(folder / file)
+    assert (model.name, model.scale, model.context, model.card) == (Path(file).stem, 4, 12, None)
+    assert getattr(model, other) is None
+    assert model.weights_sha256 == zoo.sha256(folder / file)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(bundled: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"no model 'tinny' \(did you mean 'tiny'\?\): it may be tiny, a fold"
+    ):
+        zoo.find("tinny")
+
+
+def test_other_files_are_no_models(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not a model's folder"):
+        zoo.find(tmp_path)
+    (tmp_path / "weights.pth").touch()
+    with pytest.raises(ModelError, match=r"ends in \.safetensors or \.onnx"):
+        zoo.find(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\xff" * 40])
+@pytest.mark.parametrize("suffix", [".safetensors", ".onnx"])
+def test_damaged_files_are_no_models(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = (tmp_path / "model").with_suffix(suffix)
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=re.escape(str(path))):
+        zoo.find(path)
+
+
+@pytest.mark.parametrize("architecture", [None, "{", "[]", '{"generator": "srresnet"}'])
+def test_safetensors_of_others_are_no_models(tmp_path: Path, architecture: str | None) -> None:
+    stated = {} if architecture is None else {"__metadata__": {"architecture": architecture}}
+    header = json.dumps(stated).encode()
+    path = tmp_path / "others.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ModelError, match=r"others\.safetensors .*architecture"):
+        zoo.find(path)
+
+
+@given(data=st.data())
+def test_no_cut_or_change_of_an_onnx_file_escapes_as_another_error(
+    tiny_model: Path, data: st.DataObject
+) -> None:
+    whole = bytearray((tiny_model / zoo.ONNX).read_bytes())
+    position = data.draw(st.one_of(st.integers(0, 40), st.integers(len(whole) - 400, len(whole) - 1)))
+    whole[position] = data.draw(st.integers(0, 255))
+    damaged = tiny_model.parent / "damaged.onnx"
+    damaged.write_bytes(whole[: data.draw(st.sampled_from([position, len(whole)]))])
+    with contextlib.suppress(ModelError):
+        metadata.of_onnx(damaged)
+
+
+def test_a_whole_model_passes(folder: Path) -> None:
+    zoo.verify(zoo.find(folder))
+
+
+@pytest.mark.parametrize("file", [zoo.WEIGHTS, zoo.ONNX])
+def test_damage_is_noticed(folder: Path, file: str) -> None:
+    content = bytearray((folder / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / file).write_bytes(content)
+    with pytest.raises(ModelError, match=re.escape(file) + " is damaged"):
+        zoo.verify(zoo.find(folder))
+    (folder / file).unlink()
+    with pytest.raises(ModelError, match=re.escape(file) + " cannot be read: No such file"):
+        zoo.verify(zoo.find(folder))
+
+
+def test_the_bundled_models_are_whole_and_named_as_their_folders() -> None:
+    for card in zoo.models():
+        model = zoo.find(card.name)
+        assert model.card == card
+        zoo.verify(model)
