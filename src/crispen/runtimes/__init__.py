@@ -1,0 +1,112 @@
+"""Runtimes: what computes a network. Tiling, input and output know no more of them than `Runtime`."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crispen.errors import ModelError, UsageError
+from crispen.runtimes.hardware import free_memory, supports_bf16
+from crispen.runtimes.openvino import OpenVINORuntime
+from crispen.runtimes.torch import TorchRuntime, choose_device
+from crispen.zoo import Model, verify
+
+RuntimeName = Literal["auto", "openvino", "torch"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+__all__ = [
+    "Choice", "Device", "OpenVINORuntime", "Precision", "Runtime", "RuntimeName", "TorchRuntime",
+    "choose", "free_memory", "open_runtime", "supports_bf16",
+]  # fmt: skip
+
+
+class Runtime(Protocol):
+    """Something that computes a model."""
+
+    scale: int
+    """Pixels of the output for each pixel of the input, along one side."""
+    description: str
+    """What computes where and in what precision, for reports."""
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Enlarge (N, 3, H, W), RGB float32 in [0, 1], to (N, 3, H·scale, W·scale) float32, not clamped."""
+        ...
+
+
+class Choice(NamedTuple):
+    """What `choose` decided on."""
+
+    runtime: Literal["openvino", "torch"]
+    device: Literal["cpu", "cuda"]
+    precision: Literal["fp32", "bf16"]
+
+
+def choose(
+    model: Model, *, runtime: RuntimeName = "auto", device: Device = "auto", precision: Precision = "auto"
+) -> Choice:
+    """Decide what ``auto`` means for a model on this machine, and refuse what cannot be.
+
+    Args:
+        model: which of its files exist decides where nothing else does.
+        runtime: ``auto`` is OpenVINO, but torch for ``cuda`` and for a model without an ONNX file.
+        device: ``auto`` is the CPU, but with ``runtime="torch"`` the GPU if there is one.
+        precision: ``auto`` is bf16 where the device has units for it. That is meant for 8-bit pictures.
+
+    Raises:
+        UsageError: for a value that is none of these, or a combination that does not exist here.
+        ModelError: where the model lacks the file that the runtime needs.
+    """
+    _check("runtime", runtime, get_args(RuntimeName))
+    _check("device", device, get_args(Device))
+    _check("precision", precision, get_args(Precision))
+    chosen = _choose_runtime(model, runtime, device)
+    where = choose_device(device) if chosen == "torch" else "cpu"
+    return Choice(chosen, where, _choose_precision(precision, where))
+
+
+def open_runtime(
+    model: Model, *, runtime: RuntimeName = "auto", device: Device = "auto", precision: Precision = "auto"
+) -> Runtime:
+    """Load a model, ready to compute. The arguments are those of `choose`.
+
+    Raises:
+        UsageError, ModelError: as `choose` does.
+        ModelError: for files that are damaged.
+        MissingExtra: for the torch runtime where torch is not installed.
+    """
+    choice = choose(model, runtime=runtime, device=device, precision=precision)
+    verify(model)
+    if choice.runtime == "torch":
+        assert model.weights is not None
+        return TorchRuntime(model.weights, device=choice.device, precision=choice.precision)
+    assert model.onnx is not None
+    return OpenVINORuntime(model.onnx, scale=model.scale, precision=choice.precision)
+
+
+def _check(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+
+
+def _choose_runtime(model: Model, runtime: RuntimeName, device: Device) -> Literal["openvino", "torch"]:
+    if runtime == "auto":
+        runtime = "torch" if device == "cuda" or model.onnx is None else "openvino"
+    if runtime == "openvino" and device == "cuda":
+        raise UsageError("runtime openvino computes on the CPU: device cuda needs runtime torch")
+    if runtime == "openvino" and model.onnx is None:
+        raise ModelError(f"the model {model.name} has no ONNX file, which runtime openvino needs")
+    if runtime == "torch" and model.weights is None:
+        raise ModelError(f"the model {model.name} has no weights.safetensors, which runtime torch needs")
+    return runtime
+
+
+def _choose_precision(precision: Precision, device: Literal["cpu", "cuda"]) -> Literal["fp32", "bf16"]:
+    if precision == "fp32":
+        return precision
+    supported = supports_bf16(device)
+    if precision == "bf16" and not supported:
+        raise UsageError("precision must be fp32 or auto, because this machine has no units for bf16")
+    return "bf16" if supported else "fp32"

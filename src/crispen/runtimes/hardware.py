@@ -1,0 +1,67 @@
+"""What this machine has: units for bf16, and free memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from crispen.runtimes.openvino import load_openvino
+
+MEMINFO, OWN_CGROUP, CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
+def supports_bf16(device: str) -> bool:
+    """Whether ``device``, "cpu" or "cuda", computes in bf16 rather than emulating it."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def free_memory(device: str) -> int | None:
+    """Bytes that may still be allocated on ``device``, "cpu" or "cuda"; None where the system does not say.
+
+    On Linux the limits of the control groups count, too: a container that exceeds its own is killed, however
+    much the machine has. Elsewhere it is half of the physical memory.
+    """
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info()[0]
+    if MEMINFO.exists():
+        return min([_available(), *_left_in_cgroups()])
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names:
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _available() -> int:
+    entries = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
+    return int(entries["MemAvailable"].split()[0]) * 1024
+
+
+def _left_in_cgroups() -> Iterator[int]:
+    """What each control group with a limit leaves, of those this process is in (of version 1: the root's)."""
+    for folder in _cgroup_folders():
+        for limit, used in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            if (folder / limit).is_file() and (total := (folder / limit).read_text().strip()) != "max":
+                yield int(total) - int((folder / used).read_text()) + _reclaimable(folder)
+
+
+def _cgroup_folders() -> list[Path]:
+    """Version 1's root, and in version 2 this process' own control group with all above it."""
+    lines = OWN_CGROUP.read_text().splitlines() if OWN_CGROUP.exists() else []
+    own = [PurePosixPath(line.removeprefix("0::/")) for line in lines if line.startswith("0::/")]
+    return [CGROUPS / "memory", *(CGROUPS / path for name in own for path in (name, *name.parents))]
+
+
+def _reclaimable(folder: Path) -> int:
+    """The file cache that is counted as used, but given up when memory is needed."""
+    lines = (folder / "memory.stat").read_text().splitlines()
+    return int(dict(line.split() for line in lines).get("inactive_file", 0))

@@ -1,0 +1,115 @@
+"""How a picture is cut into tiles, so that what was computed tile by tile equals what is computed at once.
+
+A pixel of a network's output depends on no input further away than the network's *context*. So each tile
+reads a `Tile.window`, and of what the network makes of it only the `Tile.core` is kept: around every kept
+pixel the window holds the context, or ends where the picture ends, and there the network pads as it would
+have anyway.
+
+All windows of one picture have one size, whatever its shape, so that nothing is planned or allocated anew
+from tile to tile. Of all plans with the fewest tiles, it is the smallest size that reaches from border to
+border.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from crispen.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle of pixels: rows ``top`` to ``bottom`` and columns ``left`` to ``right``, half-open."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self.right - self.left
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """What selects the box from an array (H, W, ...)."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def within(self, outer: Box) -> Box:
+        """Return the same box, counted from the corner of ``outer``."""
+        return Box(
+            self.top - outer.top, self.left - outer.left, self.bottom - outer.top, self.right - outer.left
+        )
+
+    def scaled(self, scale: int) -> Box:
+        """Return the box that this one becomes in the enlarged picture."""
+        return Box(self.top * scale, self.left * scale, self.bottom * scale, self.right * scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One step of the work, in pixels of the small picture."""
+
+    window: Box
+    """What the network reads."""
+    core: Box
+    """What is kept of its output: the cores of a plan cover the picture, each pixel once."""
+
+
+def plan(height: int, width: int, *, tile: int, context: int) -> list[Tile]:
+    """Cut a picture into tiles, row by row.
+
+    Args:
+        height: rows of the picture, at least 1.
+        width: columns of the picture, at least 1.
+        tile: side of a core that has neighbours on all sides, at least 1; it is an upper bound. No window is
+            larger than ``tile + 2 * context``, and a picture that is not larger either becomes one tile.
+        context: how far the network sees, in pixels of the picture, at least 0.
+
+    Raises:
+        UsageError: for a tile below 1.
+    """
+    if tile < 1:
+        raise UsageError(f"tile must be at least 1 pixel, not {tile}")
+    assert min(height, width) >= 1
+    assert context >= 0
+    rows = _cut(height, tile=tile, context=context)
+    columns = _cut(width, tile=tile, context=context)
+    return [
+        Tile(window=_box(row_window, column_window), core=_box(row_core, column_core))
+        for row_window, row_core in rows
+        for column_window, column_core in columns
+    ]
+
+
+def _cut(length: int, *, tile: int, context: int) -> list[tuple[range, range]]:
+    """Cut one axis: the (window, core) of each tile along it.
+
+    The outer windows need context on one side only, so ``count`` windows of one size reach over ``length``
+    pixels where ``count * window - 2 * context * (count - 1) >= length``. Where that leaves windows
+    overlapping by more than they must, the cores meet in the middle.
+    """
+    count = max(1, _ceil_div(length - 2 * context, tile))
+    window = _ceil_div(length + 2 * context * (count - 1), count)
+    gaps = max(1, count - 1)
+    windows = [
+        range(start, start + window) for start in (i * (length - window) // gaps for i in range(count))
+    ]
+    meetings = [(one.stop + other.start) // 2 for one, other in pairwise(windows)]
+    cores = [range(start, stop) for start, stop in pairwise([0, *meetings, length])]
+    return list(zip(windows, cores, strict=True))
+
+
+def _box(rows: range, columns: range) -> Box:
+    return Box(rows.start, columns.start, rows.stop, columns.stop)
+
+
+def _ceil_div(dividend: int, divisor: int) -> int:
+    return -(-dividend // divisor)

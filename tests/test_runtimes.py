@@ -1,0 +1,281 @@
+"""Both runtimes keep the one contract, and the right one is chosen."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from crispen import runtimes, zoo
+from crispen.errors import CrispenError, MissingExtra, ModelError, UsageError
+from crispen.runtimes import OpenVINORuntime, Runtime, TorchRuntime, hardware
+from crispen.zoo import Model
+
+Open = Callable[..., Runtime]
+
+
+@pytest.fixture
+def model(tiny_model: Path) -> Model:
+    return zoo.find(tiny_model)
+
+
+@pytest.fixture(params=["openvino", "torch"])
+def open_runtime(request: pytest.FixtureRequest, tiny_model: Path) -> Open:
+    """What opens the tiny model on the CPU with one of the runtimes; takes ``precision``."""
+
+    def open_openvino(**options: Any) -> Runtime:
+        return OpenVINORuntime(tiny_model / zoo.ONNX, scale=4, **options)
+
+    def open_torch(**options: Any) -> Runtime:
+        return TorchRuntime(tiny_model / zoo.WEIGHTS, device="cpu", **options)
+
+    return {"openvino": open_openvino, "torch": open_torch}[request.param]
+
+
+def noise(*shape: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+def psnr(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    return float(-10 * np.log10(np.mean(np.square(one - other, dtype=np.float64))))
+
+
+def test_the_contract_is_kept_at_every_size(open_runtime: Open) -> None:
+    runtime = open_runtime()
+    assert runtime.scale == 4
+    for size in ((1, 3, 9, 14), (3, 3, 5, 7), (1, 3, 1, 1), (1, 3, 9, 14)):
+        sr = runtime(noise(*size))
+        assert sr.shape == (size[0], 3, 4 * size[2], 4 * size[3])
+        assert sr.dtype == np.float32
+
+
+def test_pictures_of_a_batch_do_not_mix(open_runtime: Open) -> None:
+    runtime, batch = open_runtime(), noise(3, 3, 8, 6)
+    np.testing.assert_allclose(runtime(batch)[[2, 0, 1]], runtime(batch[[2, 0, 1]]), atol=1e-6)
+    np.testing.assert_allclose(runtime(batch)[1:2], runtime(batch[1:2]), atol=1e-6)
+
+
+def test_a_result_outlives_the_next_call(open_runtime: Open) -> None:
+    runtime, batch = open_runtime(), noise(1, 3, 8, 6)
+    first = runtime(batch)
+    kept = first.copy()
+    runtime(1 - batch)
+    assert np.array_equal(first, kept)
+
+
+def test_views_are_taken_as_they_are(open_runtime: Open) -> None:
+    runtime, wide = open_runtime(), noise(1, 3, 6, 16)
+    view = wide[..., ::-2]
+    view.flags.writeable = False
+    assert np.array_equal(runtime(view), runtime(view.copy()))
+
+
+def test_the_runtimes_agree(tiny_model: Path) -> None:
+    batch = noise(2, 3, 11, 17)
+    by_openvino = OpenVINORuntime(tiny_model / zoo.ONNX, scale=4)(batch)
+    by_torch = TorchRuntime(tiny_model / zoo.WEIGHTS, device="cpu")(batch)
+    np.testing.assert_allclose(by_openvino, by_torch, atol=1e-5)
+
+
+def test_bf16_agrees_with_fp32(open_runtime: Open) -> None:
+    if not runtimes.supports_bf16("cpu"):
+        pytest.skip("this processor has no units for bf16")
+    batch = noise(1, 3, 24, 24)
+    exact, fast = open_runtime()(batch), open_runtime(precision="bf16")(batch)
+    assert 50 < psnr(exact, fast) < 100
+
+
+def test_openvinos_result_is_not_rounded_to_bf16(tiny_model: Path) -> None:
+    if not runtimes.supports_bf16("cpu"):
+        pytest.skip("this processor has no units for bf16")
+    sr = OpenVINORuntime(tiny_model / zoo.ONNX, scale=4, precision="bf16")(noise(1, 3, 16, 16))
+    low_bits = np.ascontiguousarray(sr).view(np.uint32) & 0xFFFF
+    assert np.mean(low_bits != 0) > 0.99
+
+
+def test_descriptions_say_what_computes(open_runtime: Open) -> None:
+    assert "in fp32" in open_runtime().description
+
+
+def test_threads_are_as_asked_or_as_the_environment_says(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def threads(**options: Any) -> int:
+        runtime = OpenVINORuntime(tiny_model / zoo.ONNX, scale=4, **options)
+        request: Any = runtime._request  # pyright: ignore[reportPrivateUsage]  # nothing else can tell
+        return int(request.get_compiled_model().get_property("INFERENCE_NUM_THREADS"))
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1,2")
+    assert threads() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert threads(threads=1) == 1
+    assert threads() >= 1
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no model"])
+def test_what_is_no_onnx_is_an_error(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "model.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.onnx is missing or not a readable ONNX file"):
+        OpenVINORuntime(path, scale=4)
+
+
+def without(model: Model, file: str) -> Model:
+    """The model, but for one of its files, and so without a card."""
+    return replace(model, card=None, **{file: None})
+
+
+def test_auto_is_openvino_on_the_cpu(model: Model) -> None:
+    expected = "bf16" if runtimes.supports_bf16("cpu") else "fp32"
+    assert runtimes.choose(model) == ("openvino", "cpu", expected)
+    assert runtimes.choose(model, precision="fp32") == ("openvino", "cpu", "fp32")
+    assert isinstance(runtimes.open_runtime(model), OpenVINORuntime)
+
+
+def test_auto_is_torch_where_there_is_no_onnx(model: Model) -> None:
+    assert runtimes.choose(without(model, "onnx"), device="cpu").runtime == "torch"
+    assert isinstance(runtimes.open_runtime(without(model, "onnx"), device="cpu"), TorchRuntime)
+
+
+def test_torch_takes_a_gpu_where_there_is_one(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    for available, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        assert runtimes.choose(model, runtime="torch", precision="fp32").device == device
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert runtimes.choose(model, device="cuda", precision="fp32") == ("torch", "cuda", "fp32")
+
+
+def test_bf16_is_refused_where_it_would_be_emulated(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def supports_bf16(_device: str) -> bool:
+        return False
+
+    monkeypatch.setattr(runtimes, "supports_bf16", supports_bf16)
+    assert runtimes.choose(model).precision == "fp32"
+    with pytest.raises(UsageError, match="precision must be fp32 or auto"):
+        runtimes.choose(model, precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        ({"runtime": "onnx"}, UsageError, "runtime must be one of auto, openvino, torch, not 'onnx'"),
+        ({"device": "gpu"}, UsageError, "device must be one of auto, cpu, cuda, not 'gpu'"),
+        ({"precision": "fp16"}, UsageError, "precision must be one of auto, fp32, bf16, not 'fp16'"),
+        ({"runtime": "openvino", "device": "cuda"}, UsageError, "device cuda needs runtime torch"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    model: Model, options: dict[str, Any], error: type[CrispenError], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence):
+        runtimes.choose(model, **options)
+
+
+def test_a_gpu_that_is_not_there_is_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="torch finds no GPU here"):
+        runtimes.choose(model, device="cuda")
+
+
+def test_a_runtime_without_its_file_is_refused(model: Model) -> None:
+    with pytest.raises(ModelError, match="the model tiny has no ONNX file"):
+        runtimes.choose(without(model, "onnx"), runtime="openvino")
+    with pytest.raises(ModelError, match=r"the model tiny has no weights\.safetensors"):
+        runtimes.choose(without(model, "weights"), runtime="torch")
+
+
+def test_torch_that_is_not_installed_is_named(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert runtimes.choose(model).runtime == "openvino"
+    with pytest.raises(MissingExtra, match=r"the torch runtime needs torch.*crispen\[train\]"):
+        runtimes.choose(model, runtime="torch")
+
+
+CORE_ALONE = """
+import sys
+reported = []
+network = ("socket.", "urllib.")
+sys.addaudithook(lambda event, _: reported.append(event) if event.startswith(network) else None)
+for module in ("torch", "PIL", "pydantic", "onnx"):
+    sys.modules[module] = None
+import numpy
+from crispen import zoo
+from crispen.upscaling import Upscaler
+Upscaler(zoo.find(sys.argv[1]))(numpy.zeros((4, 4, 3), numpy.uint8))
+assert not reported, reported
+assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]
+"""
+
+
+def test_the_core_needs_no_extra_and_tells_nobody(tiny_model: Path, tmp_path: Path) -> None:
+    """OpenVINO alone would report its import to Google Analytics and write to the home folder."""
+    home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    command = [sys.executable, "-W", "error", "-c", CORE_ALONE, str(tiny_model)]
+    done = subprocess.run(command, env=os.environ | home, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_free_memory_is_some_of_the_machines() -> None:
+    free = runtimes.free_memory("cpu")
+    assert free is None or 0 < free <= 1 << 50
+
+
+def control_group(folder: Path, **files: int | str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in files.items():
+        (folder / name.replace("__", ".")).write_text(f"{value}\n")
+
+
+@pytest.fixture
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand-ins for Linux' files: 8 GB available, no control groups."""
+    (tmp_path / "meminfo").write_text("MemTotal: 16000000 kB\nMemAvailable:  8000000 kB\n")
+    monkeypatch.setattr(hardware, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(hardware, "OWN_CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(hardware, "CGROUPS", tmp_path / "groups")
+    return tmp_path
+
+
+def test_without_limits_what_is_available_counts(proc: Path) -> None:
+    assert runtimes.free_memory("cpu") == 8_000_000 * 1024
+
+
+def test_the_tightest_control_group_counts(proc: Path) -> None:
+    (proc / "cgroup").write_text("0::/pod/box\n")
+    control_group(proc / "groups/pod/box", memory__max="max", memory__current=1, memory__stat="anon 1")
+    control_group(
+        proc / "groups/pod", memory__max=1000, memory__current=900, memory__stat="anon 500\ninactive_file 300"
+    )
+    assert runtimes.free_memory("cpu") == 1000 - 900 + 300
+
+
+def test_control_groups_of_version_1_count(proc: Path) -> None:
+    (proc / "cgroup").write_text("4:memory:/\n")
+    control_group(
+        proc / "groups/memory",
+        memory__limit_in_bytes=500,
+        memory__usage_in_bytes=100,
+        memory__stat="inactive_file 0",
+    )
+    assert runtimes.free_memory("cpu") == 400
+
+
+def test_elsewhere_it_is_half_of_the_memory_or_unknown(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (proc / "meminfo").unlink()
+    monkeypatch.setattr(os, "sysconf_names", {"SC_PHYS_PAGES": 1}, raising=False)
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 100, "SC_PAGE_SIZE": 4096}.get, raising=False)
+    assert runtimes.free_memory("cpu") == 50 * 4096
+    monkeypatch.setattr(os, "sysconf_names", {})
+    assert runtimes.free_memory("cpu") is None

@@ -1,0 +1,360 @@
+"""Tiled equals whole, whatever the tile; kinds, depths, alpha and metadata come out as they went in."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from crispen import images, runtimes, zoo
+from crispen.errors import PictureError, UsageError
+from crispen.images import Picture
+from crispen.runtimes import Runtime
+from crispen.tiling import plan
+from crispen.upscaling import Enlargement, Upscaler, default_output
+from crispen.zoo import Model
+
+SCALE = 4
+RUNTIMES: list[Literal["openvino", "torch"]] = ["openvino", "torch"]
+
+
+class Nearest:
+    """A runtime that repeats pixels, adds what it is told to, and remembers what it was given."""
+
+    scale = SCALE
+    description = "nearest neighbour"
+
+    def __init__(self, *, added: float | NDArray[np.float32] = 0.0) -> None:
+        self.added = np.float32(added)
+        self.batches: list[NDArray[np.float32]] = []
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.batches.append(batch)
+        return batch.repeat(SCALE, axis=2).repeat(SCALE, axis=3) + self.added
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> Model:
+    return zoo.find(tiny_model)
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest, model: Model) -> Runtime:
+    """The tiny model in one of the runtimes, fp32 on the CPU."""
+    return runtimes.open_runtime(model, runtime=request.param, device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def upscaler(model: Model) -> Upscaler:
+    return Upscaler(model, precision="fp32", tile=8)
+
+
+@pytest.fixture
+def computing_with(monkeypatch: pytest.MonkeyPatch, model: Model) -> Callable[..., Upscaler]:
+    """What makes an upscaler that computes with a stand-in."""
+
+    def make(stand_in: Runtime, **options: Any) -> Upscaler:
+        def open_runtime(_model: Model, **_: object) -> Runtime:
+            return stand_in
+
+        monkeypatch.setattr(runtimes, "open_runtime", open_runtime)
+        return Upscaler(model, **options)
+
+    return make
+
+
+def noise(*shape: int, dtype: str = "uint8") -> NDArray[Any]:
+    values = np.random.default_rng(0).random(shape, dtype=np.float32)
+    return values if dtype == "float32" else (values * np.iinfo(dtype).max).astype(dtype)
+
+
+def at_once(runtime: Runtime, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (
+        runtime(np.ascontiguousarray(picture.transpose(2, 0, 1)[np.newaxis]))[0].transpose(1, 2, 0).clip(0, 1)
+    )
+
+
+def by_tiles(
+    runtime: Runtime, picture: NDArray[np.float32], *, tile: int, context: int
+) -> NDArray[np.float32]:
+    tiles = plan(*picture.shape[:2], tile=tile, context=context)
+    large = Enlargement(Picture(pixels=picture), runtime=runtime, tiles=tiles).result
+    return large.pixels.astype(np.float32, copy=False)
+
+
+@settings(max_examples=20)
+@example(height=1, width=1, tile=1)
+@example(height=1, width=60, tile=1)
+@example(height=60, width=1, tile=7)
+@example(height=5, width=40, tile=3)
+@example(height=27, width=29, tile=1)
+@given(height=st.integers(1, 48), width=st.integers(1, 48), tile=st.integers(2, 24))
+def test_tiled_equals_whole(runtime: Runtime, model: Model, height: int, width: int, tile: int) -> None:
+    picture = noise(height, width, 3, dtype="float32")
+    tiled = by_tiles(runtime, picture, tile=tile, context=model.context)
+    np.testing.assert_allclose(tiled, at_once(runtime, picture), atol=1e-5)
+
+
+def test_with_less_context_seams_would_show(runtime: Runtime, model: Model) -> None:
+    picture = noise(40, 40, 3, dtype="float32")
+    tiled = by_tiles(runtime, picture, tile=8, context=model.context // 2)
+    assert np.abs(tiled - at_once(runtime, picture)).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("tile", [1, 5, None])
+def test_upscalers_agree_whatever_computes(
+    model: Model, name: Literal["openvino", "torch"], tile: int | None
+) -> None:
+    picture = noise(28, 5, 3, dtype="float32")
+    expected = at_once(runtimes.open_runtime(model, precision="fp32"), picture)
+    upscaler = Upscaler(model, runtime=name, device="cpu", precision="fp32", tile=tile)
+    np.testing.assert_allclose(upscaler(picture), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 1), (9, 7, 2), (9, 7, 3), (9, 7, 4)])
+def test_arrays_keep_their_kind(upscaler: Upscaler, shape: tuple[int, ...], dtype: str) -> None:
+    array = noise(*shape, dtype="float32").astype(dtype) if "f" in dtype else noise(*shape, dtype=dtype)
+    large = upscaler(array)
+    assert (large.dtype, large.shape) == (array.dtype, (36, 28, *shape[2:]))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "YCbCr"])
+def test_pil_images_keep_their_kind(upscaler: Upscaler, mode: str) -> None:
+    large = upscaler(Image.fromarray(noise(9, 7, 3)).convert(mode))
+    assert isinstance(large, Image.Image)
+    assert (large.mode, large.size) == (mode, (28, 36))
+
+
+def test_paths_become_paths(upscaler: Upscaler, tmp_path: Path) -> None:
+    pixels = noise(9, 7, 3)
+    images.write(Picture(pixels=pixels), tmp_path / "small.png")
+    written = upscaler(str(tmp_path / "small.png"))
+    assert written == tmp_path / "small-x4.png"
+    assert np.array_equal(images.read(written).pixels, upscaler(pixels))
+
+
+def test_the_output_may_be_named(upscaler: Upscaler, tmp_path: Path) -> None:
+    images.write(Picture(pixels=noise(9, 7, 3)), tmp_path / "small.png")
+    assert upscaler(tmp_path / "small.png", output=tmp_path / "large.tif") == tmp_path / "large.tif"
+    assert images.read(tmp_path / "large.tif").width == 28
+
+
+def test_nothing_is_overwritten_unasked(upscaler: Upscaler, tmp_path: Path) -> None:
+    images.write(Picture(pixels=noise(9, 7, 3)), tmp_path / "small.png")
+    target = default_output(tmp_path / "small.png", SCALE)
+    target.write_bytes(b"mine")
+    with pytest.raises(PictureError, match=r"small-x4\.png exists already"):
+        upscaler(tmp_path / "small.png")
+    assert target.read_bytes() == b"mine"
+    upscaler(tmp_path / "small.png", force=True)
+    assert images.read(target).width == 28
+
+
+def test_a_bad_output_is_refused_before_any_work(
+    computing_with: Callable[..., Upscaler], tmp_path: Path
+) -> None:
+    stand_in = Nearest()
+    images.write(Picture(pixels=noise(4, 4, 4)[..., :3], alpha=noise(4, 4)), tmp_path / "small.png")
+    for output, error in (
+        ("large.txt", UsageError),
+        ("large.jpg", PictureError),
+        ("no/large.png", PictureError),
+    ):
+        with pytest.raises(error):
+            computing_with(stand_in)(tmp_path / "small.png", output=tmp_path / output)
+    assert not stand_in.batches
+
+
+def test_output_and_force_are_for_paths(upscaler: Upscaler) -> None:
+    for option in ({"force": True}, {"output": "large.png"}):
+        with pytest.raises(UsageError, match="output and force are for paths"):
+            upscaler(noise(4, 4), **option)  # pyright: ignore[reportCallIssue, reportArgumentType]  # that is the point
+
+
+def test_what_is_no_picture_is_refused(upscaler: Upscaler) -> None:
+    with pytest.raises(UsageError, match="must be a path, a PIL image or an array, not a list"):
+        upscaler([[0, 1]])  # pyright: ignore[reportCallIssue, reportArgumentType]  # that is the point
+
+
+def test_what_lies_beside_the_pixels_is_kept(upscaler: Upscaler) -> None:
+    picture = Picture(
+        pixels=noise(4, 5, 3),
+        attachments={"exif-data": b"Exif", "icc-profile-data": b"ICC"},
+        resolution=(10, 12),
+    )
+    large = upscaler(picture)
+    assert large.attachments == picture.attachments
+    assert large.resolution == (40, 48)
+    assert upscaler(replace(picture, resolution=None)).resolution is None
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_alpha_is_interpolated_as_if_at_once(computing_with: Callable[..., Upscaler], dtype: str) -> None:
+    alpha = noise(33, 41, dtype=dtype)
+    picture = Picture(pixels=noise(33, 41, 3, dtype=dtype), alpha=alpha)
+    large = computing_with(Nearest(), tile=6)(picture)
+    expected = images.resize(alpha, SCALE).clip(0, 1 if dtype == "float32" else None)
+    assert large.alpha is not None
+    np.testing.assert_allclose(large.alpha, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("opacity", [0, 77, 255])
+def test_constant_alpha_stays_constant(upscaler: Upscaler, opacity: int) -> None:
+    alpha = np.full((33, 9), opacity, np.uint8)
+    large = upscaler(Picture(pixels=noise(33, 9, 3), alpha=alpha))
+    assert np.all(large.alpha == opacity)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_values_survive_the_way_to_the_network_and_back(
+    computing_with: Callable[..., Upscaler], dtype: str
+) -> None:
+    levels = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256, 1).repeat(3, axis=2)
+    pictures = {"uint8": levels % 256, "uint16": levels, "float32": levels / np.float32(65535)}
+    picture = pictures[dtype].astype(dtype)
+    large = computing_with(Nearest())(picture)
+    assert np.array_equal(large, picture.repeat(SCALE, axis=0).repeat(SCALE, axis=1))
+
+
+def test_values_are_rounded_half_up_and_clamped(computing_with: Callable[..., Upscaler]) -> None:
+    picture = np.array([[0, 100, 254, 255]], np.uint8)
+    for added, expected in (
+        (0.49, [0, 100, 254, 255]),
+        (0.51, [1, 101, 255, 255]),
+        (-1.2, [0, 99, 253, 254]),
+    ):
+        large = computing_with(Nearest(added=added / 255))(picture)
+        assert large[0, ::SCALE].tolist() == expected
+    wide = computing_with(Nearest(added=1.0))(np.zeros((2, 2), np.float32))
+    assert np.all(wide == 1)
+
+
+def test_gray_is_three_equal_channels_and_their_mean(computing_with: Callable[..., Upscaler]) -> None:
+    stand_in = Nearest(added=np.array([0.0, 0.1, 0.2], np.float32).reshape(3, 1, 1))
+    gray = noise(6, 5, dtype="float32") / 2
+    large = computing_with(stand_in)(gray)
+    (batch,) = stand_in.batches
+    assert np.array_equal(batch, np.broadcast_to(gray, (1, 3, 6, 5)))
+    np.testing.assert_allclose(large[::SCALE, ::SCALE], gray + 0.1, atol=1e-6)
+
+
+def test_an_enlargement_tells_how_far_it_is(upscaler: Upscaler) -> None:
+    enlargement = upscaler.enlarge(Picture(pixels=noise(40, 40, 3)))
+    assert len(enlargement) > 1
+    done = list(enlargement)
+    assert len(done) == len(enlargement)
+    assert sum(tile.core.height * tile.core.width for tile in done) == 40 * 40
+    assert not list(enlargement)
+
+
+def test_an_interrupted_enlargement_goes_on(computing_with: Callable[..., Upscaler]) -> None:
+    class Stumbling(Nearest):
+        def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+            sr = super().__call__(batch)
+            if len(self.batches) == 2:
+                raise KeyboardInterrupt
+            return sr
+
+    pixels = noise(60, 60, 3)
+    enlargement = computing_with(Stumbling(), tile=12).enlarge(Picture(pixels=pixels))
+    with pytest.raises(KeyboardInterrupt):
+        list(enlargement)
+    next(iter(enlargement))
+    assert np.array_equal(enlargement.result.pixels, pixels.repeat(SCALE, axis=0).repeat(SCALE, axis=1))
+
+
+def test_tiles_are_as_large_as_asked(computing_with: Callable[..., Upscaler], model: Model) -> None:
+    stand_in = Nearest()
+    computing_with(stand_in, tile=9)(noise(70, 50, 3))
+    assert {batch.shape for batch in stand_in.batches} == {stand_in.batches[0].shape}
+    assert max(stand_in.batches[0].shape[2:]) <= 9 + 2 * model.context
+
+
+@pytest.mark.parametrize("tile", [0, -1])
+def test_a_tile_without_pixels_is_refused(model: Model, tile: int) -> None:
+    with pytest.raises(UsageError, match=f"tile must be at least 1 pixel, not {tile}"):
+        Upscaler(model, tile=tile)
+
+
+def test_scarce_memory_makes_small_tiles(
+    computing_with: Callable[..., Upscaler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = Picture(pixels=noise(1, 3000, 3))
+
+    def tiles_with(memory: int | None) -> int:
+        def free_memory(_device: str) -> int | None:
+            return memory
+
+        monkeypatch.setattr(runtimes, "free_memory", free_memory)
+        return len(computing_with(Nearest()).enlarge(picture))
+
+    assert tiles_with(40 << 20) > tiles_with(400 << 20) > tiles_with(40 << 30) > 1
+    assert tiles_with(None) >= tiles_with(40 << 30)
+    assert tiles_with(1 << 20) <= 3000 / 32 + 1
+
+
+def test_a_result_beyond_the_memory_is_refused(upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
+    def free_memory(_device: str) -> int:
+        return 100 << 20
+
+    monkeypatch.setattr(runtimes, "free_memory", free_memory)
+    huge = np.broadcast_to(np.uint8(0), (2000, 2000, 3))
+    with pytest.raises(
+        PictureError, match=r"8000x8000 pixels takes 0\.2 GiB of memory, of which 0\.1 are free"
+    ):
+        upscaler.enlarge(Picture(pixels=huge))
+
+
+def test_deep_pictures_are_computed_exactly(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def supports_bf16(_device: str) -> bool:
+        return True
+
+    opened: list[str] = []
+
+    def open_runtime(_model: Model, *, precision: str, **_: object) -> Runtime:
+        opened.append(precision)
+        return Nearest()
+
+    monkeypatch.setattr(runtimes, "supports_bf16", supports_bf16)
+    monkeypatch.setattr(runtimes, "open_runtime", open_runtime)
+    upscaler = Upscaler(model)
+    for dtype in ("uint8", "uint16", "uint8", "float32"):
+        upscaler(noise(4, 4, dtype=dtype))
+    assert opened == ["bf16", "fp32"]
+    Upscaler(model, precision="bf16")(noise(4, 4, dtype="uint16"))
+    assert opened[2:] == ["bf16"]
+
+
+def test_threads_may_share_an_upscaler(model: Model) -> None:
+    upscaler, barrier = Upscaler(model, precision="fp32"), threading.Barrier(4)
+    pictures = [noise(12 + i, 20 - i, 3) for i in range(4)]
+
+    def enlarge(picture: NDArray[Any]) -> NDArray[Any]:
+        barrier.wait()
+        return upscaler(picture)
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(enlarge, pictures))
+    assert all(np.array_equal(large, upscaler(one)) for large, one in zip(together, pictures, strict=True))
+
+
+def test_an_upscaler_says_what_it_is(upscaler: Upscaler, model: Model) -> None:
+    assert upscaler.scale == SCALE
+    assert upscaler.model is model
+    assert "OpenVINO" in upscaler.description
+    assert "fp32" in upscaler.description
+
+
+def test_the_default_output_stands_beside_the_picture() -> None:
+    assert default_output("a/b.c.jpg", 4) == Path("a/b.c-x4.png")
+    assert default_output(Path("photo"), 2) == Path("photo-x2.png")
