@@ -1,0 +1,99 @@
+"""crispen makes small pictures large and sharp.
+
+::
+
+    import crispen
+
+    crispen.upscale("photo.jpg")                  # writes photo-x4.png and returns its path
+    large = crispen.upscale(array)                # arrays and PIL pictures: the same kind back
+
+    upscaler = crispen.load("srresnet-x4")        # load once, use for many
+    pictures = [upscaler(picture) for picture in pictures]
+
+    small = crispen.resize(array, 1 / 4)          # MATLAB's bicubic, bit for bit
+    crispen.psnr(large, truth, crop_border=4), crispen.ssim(large, truth, crop_border=4)
+    crispen.models()                              # the bundled models' cards
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from crispen.errors import CrispenError
+from crispen.evaluation.metrics import psnr, ssim
+from crispen.images.matlab import resize
+
+if TYPE_CHECKING:
+    from crispen.upscaling import Upscaler
+    from crispen.zoo import Card
+
+__version__ = "0.1.0"
+
+DEFAULT_MODEL = "srgan-x4"
+
+Runtime = Literal["auto", "openvino", "torch"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+__all__ = ["CrispenError", "__version__", "load", "models", "psnr", "resize", "ssim", "upscale"]
+
+
+def upscale(
+    picture: Any,
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    output: str | Path | None = None,
+    force: bool = False,
+    runtime: Runtime = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    tile: int | None = None,
+) -> Any:
+    """Enlarge one picture by the model's scale. To enlarge many, `load` once.
+
+    Args:
+        picture: a path, a PIL image, or an array (H, W) or (H, W, C) of uint8, uint16 or floats in [0, 1].
+        model: a bundled model's name (see `models`), or the path of a model.
+        output: for a path: where to write; by default ``NAME-x4.png`` beside the picture.
+        force: for a path: overwrite what is there.
+        runtime: what computes: ``openvino`` (the CPU's default) or ``torch`` (needs ``crispen[train]``).
+        device: ``cpu`` or ``cuda``.
+        precision: ``auto`` takes bf16 for 8-bit pictures where the processor has it, fp32 otherwise.
+        tile: side in input pixels of the pieces that are computed at once; by default from the free memory.
+
+    Returns:
+        The same kind as ``picture``: for a path, the path of the written file.
+
+    Raises:
+        CrispenError: in one sentence, for whatever cannot be done.
+    """
+    upscaler: Any = load(model, runtime=runtime, device=device, precision=precision, tile=tile)
+    return upscaler(picture, output=output, force=force)
+
+
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    runtime: Runtime = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    tile: int | None = None,
+) -> Upscaler:
+    """Load a model once, to call with many pictures. The arguments are those of `upscale`.
+
+    Raises:
+        ModelError: for an unknown or damaged model.
+        MissingExtra: for the torch runtime where torch is not installed.
+    """
+    from crispen import zoo
+    from crispen.upscaling import Upscaler
+
+    return Upscaler(zoo.find(model), runtime=runtime, device=device, precision=precision, tile=tile)
+
+
+def models() -> list[Card]:
+    """The cards of the bundled models: what each is for, its scale, licence, training and measured numbers."""
+    from crispen import zoo
+
+    return zoo.models()

@@ -1,0 +1,5 @@
+"""``python -m crispen`` is ``crispen``."""
+
+from crispen.cli import main
+
+main()

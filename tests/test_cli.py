@@ -1,0 +1,485 @@
+"""The command line, as its users meet it: what it does, what it says, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from typer.main import get_command
+from typer.testing import CliRunner, Result
+
+import crispen
+from crispen import images, zoo
+from crispen.cli import app
+from crispen.errors import ModelError
+
+RECIPE = """
+title = "for tests"
+precision = "fp32"
+generator = {num_blocks = 1, num_features = 8, batch_norm = false}
+data = {patch_size = 32, batch_size = 2}
+stage.pretrain = {steps = 5}
+"""
+
+
+def crispen_says(*arguments: str | Path) -> Result:
+    """Run a command here; a traceback would be an exception other than SystemExit."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def error_lines(result: Result) -> list[str]:
+    lines = result.stderr.splitlines()
+    assert all(line.startswith("crispen: error: ") for line in lines), result.stderr
+    return [line.removeprefix("crispen: error: ") for line in lines]
+
+
+def save(path: str | Path, height: int = 16, width: int = 20, channels: int = 3) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(path.name)).integers(0, 256, (height, width, channels))
+    images.write(images.from_array(pixels.astype(np.uint8)), path)
+    return path
+
+
+def pixels_of(path: str | Path) -> NDArray[Any]:
+    return images.read(Path(path)).pixels
+
+
+def names(folder: str | Path = ".") -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# --- around the commands
+
+
+def test_version() -> None:
+    result = crispen_says("--version")
+    assert (result.stdout, result.exit_code) == (f"crispen {crispen.__version__}\n", 0)
+
+
+def test_every_command_has_a_help_and_every_option_a_description() -> None:
+    overview = crispen_says("--help").stdout
+    for name, command in cast(Any, get_command(app)).commands.items():
+        assert re.search(rf"│ {name} +[A-Z].*", overview)
+        assert crispen_says(name, "--help").exit_code == 0
+        for parameter in command.params:
+            assert parameter.help, f"{name} {parameter.name}"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom crispen.cli import app\n"
+        "try:\n    app(['upscale', '--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'openvino', 'pyvips', 'torch', 'onnx', 'PIL'}\n"
+        "print(heavy & set(sys.modules), file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stderr == "set()\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["upscale"],
+        ["upscale", "a.png", "--nonsense"],
+        ["upscale", "a.png", "--device", "abacus"],
+        ["upscale", "a.png", "--tile", "large"],
+        ["evaluate"],
+        ["evaluate", "--benchmark", ".", "--scale", "four"],
+        ["enlarge", "a.png"],
+    ],
+)
+def test_what_cannot_be_parsed_ends_with_2(arguments: list[str]) -> None:
+    assert crispen_says(*arguments).exit_code == 2
+
+
+def test_the_module_is_the_command() -> None:
+    result = run("--version")
+    assert (result.stdout, result.stderr, result.returncode) == (f"crispen {crispen.__version__}\n", "", 0)
+
+
+def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command as its own process."""
+    command = [sys.executable, "-m", "crispen", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)
+
+
+def test_a_pipe_that_is_closed_early_is_no_traceback(tiny_model: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "crispen", "upscale", save("a.png"), "--model", tiny_model]
+    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert "Traceback" not in result.stderr
+    assert result.returncode == 1
+
+
+# --- upscale
+
+
+def test_a_picture_is_enlarged_beside_itself(tiny_model: Path) -> None:
+    save("photo.jpg")
+    result = crispen_says("upscale", "photo.jpg", "--model", tiny_model)
+    line = r"photo\.jpg 20x16 -> photo-x4\.png 80x64 \(\d+\.\d s\)\n"
+    assert re.fullmatch(line, result.stdout), result.output
+    assert (result.stderr, result.exit_code) == ("", 0)
+    assert names() == ["photo-x4.png", "photo.jpg"]
+    assert pixels_of("photo-x4.png").shape == (64, 80, 3)
+
+
+def test_the_library_gives_the_same_picture(tiny_model: Path) -> None:
+    save("a.png")
+    assert crispen_says("upscale", "a.png", "--model", tiny_model, "--precision", "fp32").exit_code == 0
+    upscaler = crispen.load(tiny_model, precision="fp32")
+    np.testing.assert_array_equal(pixels_of("a-x4.png"), upscaler(pixels_of("a.png")))
+
+
+def test_tiles_and_runtimes_make_no_difference(tiny_model: Path) -> None:
+    save("a.png", 33, 47)
+    options = {"whole": [], "tiled": ["--tile", "16"], "torch": ["--runtime", "torch"]}
+    for name, option in options.items():
+        arguments = ["-o", f"{name}.png", "--model", tiny_model, "--precision", "fp32", *option]
+        assert crispen_says("upscale", "a.png", *arguments).exit_code == 0
+    whole = pixels_of("whole.png").astype(int)
+    assert np.abs(pixels_of("tiled.png") - whole).max() <= 1
+    assert np.abs(pixels_of("torch.png") - whole).max() <= 1
+
+
+def test_folders_and_pictures_together(tiny_model: Path) -> None:
+    save("in/b.png")
+    save("in/a.jpg", 9, 7, 1)
+    save("c.tif")
+    Path("in/notes.txt").write_text("no picture")
+    result = crispen_says("upscale", "in", "c.tif", "-o", "out", "--model", tiny_model)
+    assert (result.stderr, result.exit_code) == ("", 0)
+    sources = [line.split(" ")[0] for line in result.stdout.splitlines()]
+    assert sources == [str(Path("in/a.jpg")), str(Path("in/b.png")), "c.tif"]
+    assert names("out") == ["a-x4.png", "b-x4.png", "c-x4.png"]
+    assert pixels_of("out/a-x4.png").shape[:2] == (36, 28)
+
+
+def test_a_second_run_on_a_folder_finds_only_the_sources(tiny_model: Path) -> None:
+    save("in/a.png")
+    assert crispen_says("upscale", "in", "--model", tiny_model).exit_code == 0
+    assert crispen_says("upscale", "in", "--model", tiny_model, "--force").exit_code == 0
+    assert names("in") == ["a-x4.png", "a.png"]
+
+
+def test_nothing_is_overwritten_without_force(tiny_model: Path) -> None:
+    save("a.png")
+    Path("a-x4.png").write_text("mine")
+    result = crispen_says("upscale", "a.png", "--model", tiny_model)
+    assert result.exit_code == 1
+    assert error_lines(result) == ["a-x4.png exists already; with --force it is replaced"]
+    assert Path("a-x4.png").read_text() == "mine"
+    assert crispen_says("upscale", "a.png", "--model", tiny_model, "--force").exit_code == 0
+    assert pixels_of("a-x4.png").shape == (64, 80, 3)
+
+
+def test_two_results_of_one_name_stop_all_before_it_begins(tiny_model: Path) -> None:
+    save("a.png")
+    save("a.jpg")
+    save("b.png")
+    result = crispen_says("upscale", "b.png", "a.png", "a.jpg", "-o", "new/", "--model", tiny_model)
+    assert result.exit_code == 2
+    assert error_lines(result) == [f"a.png and a.jpg would both become {Path('new/a-x4.png')}"]
+    assert names() == ["a.jpg", "a.png", "b.png"]
+
+
+def damaged(kind: str) -> Path:
+    path = Path(f"{kind}.png")
+    if kind == "empty":
+        path.touch()
+    elif kind == "truncated":
+        content = save("whole.png").read_bytes()
+        Path("whole.png").unlink()
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "text":
+        path.write_text("not a picture")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "text"])
+def test_a_bad_picture_is_one_line_and_the_others_are_enlarged(tiny_model: Path, kind: str) -> None:
+    bad = damaged(kind)
+    before = names()
+    save("first.png")
+    save("last.png")
+    result = crispen_says("upscale", "first.png", bad, "last.png", "--model", tiny_model)
+    assert result.exit_code == 1
+    assert [line.startswith(f"{kind}.png ") for line in error_lines(result)] == [True]
+    assert len(result.stdout.splitlines()) == 2
+    assert names() == sorted([*before, "first.png", "first-x4.png", "last.png", "last-x4.png"])
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "text"])
+def test_a_bad_picture_alone(tiny_model: Path, kind: str) -> None:
+    bad = damaged(kind)
+    before = names()
+    result = crispen_says("upscale", bad, "--model", tiny_model)
+    assert (result.exit_code, result.stdout, len(error_lines(result))) == (1, "", 1)
+    assert names() == before
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("file/out.png", "file cannot be made a folder"),
+        ("file/", "file cannot be made a folder"),
+        ("out.bmp", "-o must be a folder"),
+        ("a.png", "would overwrite the picture a.png"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_work(tiny_model: Path, output: str, message: str) -> None:
+    save("a.png")
+    Path("file").touch()
+    result = crispen_says("upscale", "a.png", "-o", output, "--model", tiny_model)
+    assert result.exit_code == 2
+    (line,) = error_lines(result)
+    assert message in line
+    assert names() == ["a.png", "file"]
+
+
+@pytest.mark.parametrize("value", ["nonsense", "missing/folder", "a.png"])
+def test_an_unknown_model_is_one_line(value: str) -> None:
+    save("a.png")
+    result = crispen_says("upscale", "a.png", "--model", value)
+    assert result.exit_code == ModelError.exit_code
+    (line,) = error_lines(result)
+    assert value in line
+
+
+def test_a_damaged_model_is_one_line(tiny_model: Path) -> None:
+    save("a.png")
+    Path("broken").mkdir()
+    for name in (zoo.CARD, zoo.WEIGHTS):
+        Path("broken", name).write_bytes((tiny_model / name).read_bytes())
+    Path("broken", zoo.ONNX).write_bytes((tiny_model / zoo.ONNX).read_bytes()[:1000])
+    result = crispen_says("upscale", "a.png", "--model", "broken")
+    assert result.exit_code == ModelError.exit_code
+    (line,) = error_lines(result)
+    assert zoo.ONNX in line
+    assert names() == ["a.png", "broken"]
+
+
+def test_a_name_that_no_terminal_can_show(tiny_model: Path) -> None:
+    name = os.fsdecode(b"\xff photo.png")
+    try:
+        save("a.png").rename(name)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    result = run("upscale", name, os.fsdecode(b"\xfe missing.png"), "--model", tiny_model)
+    assert "Traceback" not in result.stderr
+    assert result.returncode == 1
+    assert "-> " in result.stdout
+    assert result.stderr.count("\n") == 1
+
+
+ANNOUNCING = """
+from crispen import upscaling
+from crispen.cli import main
+
+compute = upscaling.Enlargement.__iter__
+
+def announce(self):
+    print("working", flush=True)
+    yield from compute(self)
+
+upscaling.Enlargement.__iter__ = announce
+main()
+"""
+
+
+def test_what_the_file_system_refuses_is_one_line(tiny_model: Path) -> None:
+    save("a.png")
+    for arguments in (["n" * 300], ["a.png", "-o", "n" * 300 + ".png"], [save("n" * 250 + ".png")]):
+        result = crispen_says("upscale", *arguments, "--model", tiny_model)
+        assert result.exit_code == 1
+        assert len(error_lines(result)) == 1
+
+
+def test_interrupting_is_one_line_and_leaves_nothing(tiny_model: Path) -> None:
+    save("large.png", 1200, 1600)
+    before = names()
+    arguments = ["upscale", "large.png", "--model", str(tiny_model), "--tile", "16"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", ANNOUNCING, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (out, err, process.returncode) == ("", "crispen: interrupted\n", 130)
+    assert names() == before
+
+
+# --- evaluate
+
+
+@pytest.fixture
+def benchmark(working_folder: Path) -> Path:
+    save("set/a.png", 32, 40)
+    save("set/b.png", 36, 32, 1)
+    return working_folder / "set"
+
+
+def test_bicubic_is_evaluated(benchmark: Path) -> None:
+    result = crispen_says("evaluate", "--model", "bicubic", "--benchmark", benchmark, "--json", "report.json")
+    assert (result.stderr, result.exit_code) == ("", 0)
+    report = json.loads(Path("report.json").read_text(encoding="utf-8"))
+    assert f"{report['mean']['psnr']:.2f}" in result.stdout
+    assert report["protocol"]["description"] in result.stdout
+    assert report["model"] == "bicubic"
+
+
+def test_a_model_is_evaluated_exactly(benchmark: Path, tiny_model: Path) -> None:
+    options = ["--benchmark", benchmark, "--model", tiny_model]
+    result = crispen_says("evaluate", *options, "--json", "report.json", "--save", "sr")
+    assert (result.stderr, result.exit_code) == ("", 0)
+    report = json.loads(Path("report.json").read_text(encoding="utf-8"))
+    assert (report["model"], report["protocol"]["scale"]) == ("tiny", 4)
+    assert report["weights_sha256"] == zoo.sha256(tiny_model / zoo.WEIGHTS)
+    assert "fp32" in report["runtime"]
+    assert names("sr") == ["a.png", "b.png"]
+    expected = crispen.psnr(pixels_of("sr/a.png"), pixels_of("set/a.png"), crop_border=4)
+    assert report["pictures"][0] == {"name": "a", "psnr": expected, "ssim": report["pictures"][0]["ssim"]}
+
+
+def test_given_lr_pictures_are_evaluated(benchmark: Path) -> None:
+    save("lr/ax4.png", 8, 10)
+    options = ["--model", "bicubic", "--benchmark", benchmark, "--lr", "lr"]
+    result = crispen_says("evaluate", *options)
+    assert (error_lines(result), result.exit_code) == (["lr holds no lr picture at scale 4 of b.png"], 1)
+    save("lr/bx4.png", 9, 8)
+    result = crispen_says("evaluate", *options)
+    assert "given folder" in result.stdout
+    assert result.exit_code == 0
+
+
+def test_scales_must_fit(benchmark: Path, tiny_model: Path) -> None:
+    for model, scale in ((tiny_model, "2"), (tiny_model, "0"), ("bicubic", "0"), ("bicubic", "-4")):
+        result = crispen_says("evaluate", "--model", model, "--benchmark", benchmark, "--scale", scale)
+        assert result.exit_code == 2
+        (line,) = error_lines(result)
+        assert "scale must be" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--benchmark", "missing"], "missing is not a folder"),
+        (["--benchmark", "set", "--json", "missing/report.json"], "there is no folder missing"),
+        (["--benchmark", "set", "--json", "set"], "set is a folder"),
+        (["--benchmark", "set", "--json", "set/a.png"], "exists already"),
+        (["--benchmark", "set", "--save", "set"], "exists already"),
+        (["--benchmark", "set", "--save", "set/a.png"], "cannot be made a folder"),
+    ],
+)
+def test_bad_folders_and_files_are_one_line(benchmark: Path, options: Sequence[str], message: str) -> None:
+    before = pixels_of("set/a.png")
+    result = crispen_says("evaluate", "--model", "bicubic", *options)
+    assert result.exit_code in (1, 2)
+    (line,) = error_lines(result)
+    assert message in line
+    assert names("set") == ["a.png", "b.png"]
+    np.testing.assert_array_equal(pixels_of("set/a.png"), before)
+
+
+def test_a_report_is_replaced_with_force(benchmark: Path) -> None:
+    Path("report.json").write_text("mine")
+    options = ["--model", "bicubic", "--benchmark", benchmark, "--json", "report.json"]
+    assert crispen_says("evaluate", *options).exit_code == 1
+    assert Path("report.json").read_text() == "mine"
+    assert crispen_says("evaluate", *options, "--force").exit_code == 0
+    assert json.loads(Path("report.json").read_text())["model"] == "bicubic"
+
+
+# --- models, export, recipes, train
+
+
+def test_models_are_listed(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo, "BUNDLED", tiny_model.parent)
+    result = crispen_says("models")
+    assert result.exit_code == 0
+    for cell in ("tiny", "x4", "for tests: random weights", "CC0-1.0", "12.34 dB"):
+        assert cell in result.stdout
+
+
+def test_weights_are_exported_and_used(tiny_model: Path) -> None:
+    save("a.png")
+    weights = tiny_model / zoo.WEIGHTS
+    result = crispen_says("export", weights, "new")
+    assert (result.stderr, result.exit_code) == ("", 0)
+    assert crispen_says("upscale", "a.png", "--model", "new", "-o", "new.png").exit_code == 0
+    assert crispen_says("upscale", "a.png", "--model", tiny_model, "-o", "old.png").exit_code == 0
+    np.testing.assert_array_equal(pixels_of("new.png"), pixels_of("old.png"))
+
+
+def test_weights_that_are_none_are_one_line() -> None:
+    Path("weights.safetensors").write_text("nonsense")
+    for weights in ("weights.safetensors", "missing.safetensors"):
+        result = crispen_says("export", weights, "new")
+        assert result.exit_code == ModelError.exit_code
+        (line,) = error_lines(result)
+        assert weights in line
+        assert not Path("new").exists()
+
+
+def test_recipes_are_listed() -> None:
+    from crispen.training.recipe import recipes
+
+    result = crispen_says("recipes")
+    assert result.exit_code == 0
+    for name, _ in recipes():
+        assert name in result.stdout
+
+
+def test_a_training_run_ends_with_weights_that_upscale() -> None:
+    pytest.importorskip("torch")
+    for index in range(4):
+        save(f"data/{index}.png", 48, 48)
+    Path("tiny.toml").write_text(RECIPE)
+    options = ["--data", "data", "--valid", "data", "--run-dir", "run", "--set", "stage.pretrain.steps=2"]
+    result = crispen_says("train", "tiny.toml", *options)
+    assert (result.stderr, result.exit_code) == ("", 0), result.output
+    assert "pretrain 2/2 valid_psnr" in result.stdout
+    assert crispen_says("export", "run/weights.safetensors", "model").exit_code == 0
+    assert crispen_says("upscale", "data/0.png", "--model", "model", "-o", "large.png").exit_code == 0
+    assert pixels_of("large.png").shape == (192, 192, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense", "--data", "."], "nonsense"),
+        (["tiny.toml", "--data", "missing"], "missing"),
+        (["tiny.toml", "--data", ".", "--set", "stage.pretrain.stebs=2"], "stebs"),
+    ],
+)
+def test_a_training_run_that_cannot_start_is_one_line(arguments: list[str], message: str) -> None:
+    Path("tiny.toml").write_text(RECIPE)
+    result = crispen_says("train", *arguments)
+    assert result.exit_code == 1
+    (line,) = error_lines(result)
+    assert message in line
