@@ -21,27 +21,9 @@ from crispen.networks.generators import SRResNet
 from crispen.training import memory
 from crispen.training.recipe import PretrainTable
 from crispen.training.steps import Arithmetic, Learner, pretrain_step
+from plain import PlainSRResNet
 
 Step = Callable[[], object]
-
-
-class PlainSRResNet(nn.Module):
-    """The same network with torch's own parts in the figure's order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        ours = SRResNet(batch_norm=False)
-        self.head, self.body, self.tail = ours.head, ours.body, ours.tail
-        self.upsampler = nn.Sequential(*ours.upsampler, nn.PixelShuffle(2))
-        for module in list(self.modules()):
-            for name, child in module.named_children():
-                if isinstance(child, nn.PReLU):
-                    setattr(module, name, nn.PReLU())
-
-    def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge (N, 3, H, W)."""
-        shallow = self.head(lr)
-        return self.tail(self.upsampler(shallow + self.body(shallow)))
 
 
 def main() -> None:
@@ -57,8 +39,12 @@ def main() -> None:
 
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     plain = {
-        "plain fp32 NCHW": step(PlainSRResNet(), lr, hr, "fp32", torch.contiguous_format),
-        "plain bf16 channels_last": step(PlainSRResNet(), lr, hr, "bf16", torch.channels_last),
+        "plain fp32 NCHW": step(
+            PlainSRResNet(SRResNet(batch_norm=False)), lr, hr, "fp32", torch.contiguous_format
+        ),
+        "plain bf16 channels_last": step(
+            PlainSRResNet(SRResNet(batch_norm=False)), lr, hr, "bf16", torch.channels_last
+        ),
     }
     measure(plain, arguments.repetitions)
     memory.keep_freed_memory()

@@ -1,16 +1,15 @@
 """How long ``crispen upscale`` takes on a photo, process to process, against the same network in eager fp32 torch.
 
-    python benchmarks/upscale_process.py [--picture PHOTO] [--model srgan-x4] [--repetitions 5] [--threads 2]
+    python benchmarks/upscale_process.py [--picture PHOTO] [--model srgan-x4] [--repetitions 5]
 
 Both read a picture, enlarge it ×4 and write a PNG, each time in a process of its own; they take turns. The torch side
-is what the common scripts do: load the weights, NCHW, fp32, batch norm as it is, ``torch.inference_mode``. What is
-printed are medians with their range, their ratio, and how far the two results agree in dB.
+is `eager_upscale.py`, which does what the common scripts do. Printed are medians with their range, their ratio, and how
+far the two results agree in dB. Both use all processors, or as many as OMP_NUM_THREADS says.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -23,20 +22,7 @@ import numpy as np
 import crispen
 from crispen import images, zoo
 
-EAGER = """
-import sys
-import numpy as np
-import torch
-from PIL import Image
-from crispen.networks.weights import load_generator
-weights, source, target, threads = sys.argv[1:]
-torch.set_num_threads(int(threads))
-generator = load_generator(weights)
-picture = torch.from_numpy(np.array(Image.open(source).convert("RGB"))).permute(2, 0, 1)[None].float() / 255
-with torch.inference_mode():
-    sr = generator(picture.contiguous())[0]
-Image.fromarray(sr.mul(255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()).save(target)
-"""
+EAGER = Path(__file__).parent / "eager_upscale.py"
 
 
 def main() -> None:
@@ -46,12 +32,11 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="default: a made 480x320 picture")
     parser.add_argument("--model", default="srgan-x4")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = arguments.picture or made_picture(folder / "made.png")
-        times = compare(source, folder, arguments.model, arguments.repetitions, arguments.threads)
+        times = compare(source, folder, arguments.model, arguments.repetitions)
         report(times, images.read(folder / "crispen.png").pixels, images.read(folder / "eager.png").pixels)
 
 
@@ -62,13 +47,13 @@ def made_picture(path: Path) -> Path:
     return path
 
 
-def compare(source: Path, folder: Path, model: str, repetitions: int, threads: int) -> dict[str, list[float]]:
+def compare(source: Path, folder: Path, model: str, repetitions: int) -> dict[str, list[float]]:
     """Seconds of each run; the two take turns, after one run each that is not counted."""
     weights = zoo.find(model).weights
     commands = {
         "crispen": [sys.executable, "-m", "crispen", "upscale", source, "-o", folder / "crispen.png", "--force",
                     "--model", model],
-        "eager": [sys.executable, "-c", EAGER, weights, source, folder / "eager.png", threads],
+        "eager": [sys.executable, EAGER, weights, source, folder / "eager.png"],
     }  # fmt: skip
     times: dict[str, list[float]] = {name: [] for name in commands}
     for repetition in range(repetitions + 1):

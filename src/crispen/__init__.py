@@ -17,14 +17,15 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from crispen.errors import CrispenError
-from crispen.evaluation.metrics import psnr, ssim
-from crispen.images.matlab import resize
 
 if TYPE_CHECKING:
+    from crispen.evaluation.metrics import psnr, ssim
+    from crispen.images.matlab import resize
     from crispen.upscaling import Upscaler
     from crispen.zoo import Card
 
@@ -32,11 +33,24 @@ __version__ = "0.1.0"
 
 DEFAULT_MODEL = "srgan-x4"
 
+_MODULE_OF = {
+    "psnr": "crispen.evaluation.metrics",
+    "ssim": "crispen.evaluation.metrics",
+    "resize": "crispen.images.matlab",
+}
+
 Runtime = Literal["auto", "openvino", "torch"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 __all__ = ["CrispenError", "__version__", "load", "models", "psnr", "resize", "ssim", "upscale"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs numpy when it is first asked for, so that the command line starts without."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'crispen' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
 
 
 def upscale(

@@ -76,22 +76,27 @@ def train(
     """
     if isinstance(recipe, str):
         recipe = load_recipe(recipe, overrides=overrides)
-    start = _open_run(run_dir, recipe, resume=resume)
+    start = _find_start(run_dir, resume=resume)
     arithmetic = Arithmetic(torch.device(device), recipe.precision)
     sizes = {"scale": recipe.generator.scale, "patch_size": recipe.data.patch_size}
     dataset = open_dataset(data, cache=run_dir.parent / "cache", **sizes)
     valid_dataset = open_dataset([valid], cache=run_dir.parent / "cache", **sizes) if valid else None
 
+    judges = _load_features(recipe, features, arithmetic)
+
     memory.keep_freed_memory()
     torch.manual_seed(recipe.seed)
     network = arithmetic.place(_make_generator(recipe, init))
     ema = copy.deepcopy(network).requires_grad_(False)
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    run_log.write_recipe(run_dir, recipe)
     log = run_log.RunLog(run_dir)
 
     for stage, table in (("pretrain", recipe.stage.pretrain), ("gan", recipe.stage.gan)):
         if table is None or (start and start.stage == "gan" and stage == "pretrain"):
             continue
-        parts = _make_gan_parts(recipe, features, arithmetic) if isinstance(table, GanTable) else None
+        parts = _make_gan_parts(recipe, table, judges, arithmetic) if isinstance(table, GanTable) else None
         generator = _learner(network, table)
         networks, optimizers = _state(generator, ema, parts)
         first = 0
@@ -119,7 +124,6 @@ def train(
             done = step + 1
             validation: Scalars = {}
             if valid_dataset and (done % recipe.validate_every == 0 or done == table.steps):
-                judges = parts.features if parts else ()
                 validation = validate(ema, valid_dataset, features=judges, arithmetic=arithmetic)
             progress = Progress(stage, done, table.steps, rate, scalars, validation)
             log.write(progress)
@@ -132,7 +136,7 @@ def train(
     save_generator(ema, run_dir / "weights.safetensors")
 
 
-def _open_run(run_dir: Path, recipe: Recipe, *, resume: bool) -> Position | None:
+def _find_start(run_dir: Path, *, resume: bool) -> Position | None:
     position = read_position(run_dir)
     if position and not resume:
         raise TrainingError(
@@ -140,8 +144,6 @@ def _open_run(run_dir: Path, recipe: Recipe, *, resume: bool) -> Position | None
         )
     if resume and not position:
         raise TrainingError(f"there is no checkpoint in {run_dir} to resume from")
-    run_dir.mkdir(parents=True, exist_ok=True)
-    run_log.write_recipe(run_dir, recipe)
     return position
 
 
@@ -163,21 +165,26 @@ def _make_generator(recipe: Recipe, init: str | None) -> SRResNet:
     return generator
 
 
-def _make_gan_parts(recipe: Recipe, features: Path | None, arithmetic: Arithmetic) -> GanParts:
-    table = recipe.stage.gan
-    assert table is not None
-    extractors: list[Features] = []
-    for entry in table.features:
-        path = find_feature_weights(entry.network, features)
-        extractor = load_features(entry.network, layers=list(entry.layers), path=path)
-        extractors.append(Features(arithmetic.place(extractor), entry))
+def _load_features(recipe: Recipe, source: Path | None, arithmetic: Arithmetic) -> list[Features]:
+    """The feature networks of the recipe's gan stage; none without that stage."""
+    loaded: list[Features] = []
+    for table in recipe.stage.gan.features if recipe.stage.gan else ():
+        path = find_feature_weights(table.network, source)
+        extractor = load_features(table.network, layers=list(table.layers), path=path)
+        loaded.append(Features(arithmetic.place(extractor), table))
+    return loaded
+
+
+def _make_gan_parts(
+    recipe: Recipe, table: GanTable, features: list[Features], arithmetic: Arithmetic
+) -> GanParts:
     torch.manual_seed(recipe.seed + 1)
     discriminator = SRGANDiscriminator(
         num_features=recipe.discriminator.num_features,
         batch_norm=recipe.discriminator.batch_norm,
         patch_size=recipe.data.patch_size if recipe.discriminator.dense else None,
     )
-    return GanParts(discriminator=_learner(arithmetic.place(discriminator), table), features=extractors)
+    return GanParts(discriminator=_learner(arithmetic.place(discriminator), table), features=features)
 
 
 def _learner(network: nn.Module, table: StageTable) -> Learner:

@@ -1,0 +1,30 @@
+"""The generator written down literally, as the common scripts have it: what crispen is measured against."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from crispen.networks.generators import SRResNet
+
+
+class PlainSRResNet(nn.Module):
+    """The paper's Figure 4 with torch's own parts: its PReLU, and the last convolution at full size.
+
+    Takes the layers, and so the weights, of ``generator``, and computes the same.
+    """
+
+    def __init__(self, generator: SRResNet) -> None:
+        super().__init__()
+        self.head, self.body, self.tail = generator.head, generator.body, generator.tail
+        self.upsampler = nn.Sequential(*generator.upsampler, nn.PixelShuffle(2))
+        for module in list(self.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, nn.PReLU):
+                    plain = nn.PReLU()
+                    plain.load_state_dict(child.state_dict())
+                    setattr(module, name, plain)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Enlarge (N, 3, H, W) to (N, 3, H·scale, W·scale)."""
+        shallow = self.head(lr)
+        return self.tail(self.upsampler(shallow + self.body(shallow)))

@@ -1,0 +1,82 @@
+"""The bundled models: what is in the wheel is whole, does what its card says, and agrees on every runtime."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import crispen
+from crispen import images, runtimes, zoo
+from crispen.upscaling import Upscaler
+
+NAMES = sorted(path.parent.name for path in zoo.BUNDLED.glob("*/card.toml"))
+DOG = Path(__file__).parent.parent / "examples" / "dog.png"
+
+
+@pytest.fixture(scope="module")
+def dog() -> np.ndarray:
+    """A part of a photograph, 96×96."""
+    return images.read(DOG).pixels[100:196, 100:196]
+
+
+def test_the_promised_models_are_there() -> None:
+    assert {"srresnet-x4", "srgan-x4"} <= set(NAMES)
+    assert crispen.DEFAULT_MODEL in NAMES
+    assert [card.name for card in crispen.models()] == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_those_of_the_card(name: str) -> None:
+    model = zoo.find(name)
+    zoo.verify(model)
+    assert model.card is not None
+    assert model.card.name == name
+    assert {"Set5", "Set14", "BSD100"} <= {measured.benchmark for measured in model.card.measured}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_reduced_photograph_comes_back(name: str, dog: np.ndarray) -> None:
+    """Close to the truth, and the same picture when it is reduced again: no colour shift, nothing moved."""
+    lr = crispen.resize(dog, 1 / 4)
+    sr = crispen.load(name, precision="fp32")(lr)
+    bicubic = crispen.psnr(crispen.resize(lr, 4), dog, crop_border=4)
+    assert crispen.psnr(sr, dog, crop_border=4) > bicubic + (1.0 if name.startswith("srresnet") else -1.5)
+    assert crispen.psnr(crispen.resize(sr, 1 / 4), lr, channel="rgb") > 32
+    shift = sr.reshape(-1, 3).mean(axis=0) - dog.reshape(-1, 3).mean(axis=0)
+    assert np.abs(shift).max() < 1.5
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_flat_picture_stays_flat(name: str, level: int) -> None:
+    """To the border, where the network pads with zeros, it may deviate a little; inside hardly at all."""
+    sr = crispen.load(name)(np.full((48, 48), level, np.uint8)).astype(int)
+    inside = sr[64:-64, 64:-64]
+    assert np.abs(inside - level).max() <= 4
+    assert np.ptp(inside) <= 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runtimes_agree(name: str, dog: np.ndarray) -> None:
+    picture = dog[:32, :32]
+    openvino = crispen.load(name, runtime="openvino", precision="fp32")(picture)
+    torch = crispen.load(name, runtime="torch", precision="fp32")(picture)
+    assert crispen.psnr(openvino, torch, channel="rgb") > 65
+
+
+@pytest.mark.skipif(not runtimes.supports_bf16("cpu"), reason="the processor has no bf16")
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_bf16_agrees_to_50_db(name: str, runtime: runtimes.RuntimeName, dog: np.ndarray) -> None:
+    fp32, bf16 = (
+        Upscaler(zoo.find(name), runtime=runtime, precision=precision)(dog) for precision in ("fp32", "bf16")
+    )
+    assert crispen.psnr(bf16, fp32, channel="rgb") > 50
+
+
+def test_the_photographs_are_credited() -> None:
+    with (zoo.BUNDLED / "credits.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 427
+    assert all(row["licence"] and row["photograph"] for row in rows)
