@@ -260,9 +260,10 @@ def train(
     data: Annotated[
         list[Path],
         typer.Option(
-            help="Training pictures: a folder, a tar file or a picture; may be repeated.", show_default=False
+            metavar="PATH...", help="Training pictures: folders, tar files, pictures.", show_default=False
         ),
     ],
+    more_data: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
     valid: Annotated[
         Path | None, typer.Option(help="Pictures to validate on.", show_default="no validation")
     ] = None,
@@ -299,7 +300,7 @@ def train(
     typer.echo(f"run folder: {run_dir}")
     _follow_training(
         run(
-            recipe, data=data, valid=valid, run_dir=run_dir, overrides=overrides or [],
+            recipe, data=[*data, *(more_data or [])], valid=valid, run_dir=run_dir, overrides=overrides or [],
             features=features, init=init, resume=resume, device=device,
         )
     )  # fmt: skip

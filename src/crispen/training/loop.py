@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from crispen.networks.discriminators import SRGANDiscriminator
 from crispen.networks.features import find_feature_weights, load_features
 from crispen.networks.generators import SRResNet
 from crispen.networks.weights import load_weights_into, save_generator
+from crispen.runtimes.torch import choose_device
 from crispen.training import memory, run_log
 from crispen.training.checkpoint import Position, read_position, restore_checkpoint, save_checkpoint
 from crispen.training.data import Dataset, open_dataset
@@ -53,7 +55,7 @@ def train(
     features: Path | None = None,
     init: str | None = None,
     resume: bool = False,
-    device: str = "cpu",
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> Iterator[Progress]:
     """Run the stages of a recipe and leave ``weights.safetensors`` in ``run_dir``.
 
@@ -72,12 +74,12 @@ def train(
         A `Progress` after each step.
 
     Raises:
-        RecipeError, DataError, ModelError, TrainingError: each before the first step.
+        RecipeError, UsageError, DataError, ModelError, TrainingError: each before the first step.
     """
     if isinstance(recipe, str):
         recipe = load_recipe(recipe, overrides=overrides)
     start = _find_start(run_dir, resume=resume)
-    arithmetic = Arithmetic(torch.device(device), recipe.precision)
+    arithmetic = Arithmetic(torch.device(choose_device(device)), recipe.precision)
     sizes = {"scale": recipe.generator.scale, "patch_size": recipe.data.patch_size}
     dataset = open_dataset(data, cache=run_dir.parent / "cache", **sizes)
     valid_dataset = open_dataset([valid], cache=run_dir.parent / "cache", **sizes) if valid else None
