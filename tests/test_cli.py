@@ -460,7 +460,17 @@ def test_a_training_run_ends_with_weights_that_upscale() -> None:
     for index in range(4):
         save(f"data/{index}.png", 48, 48)
     Path("tiny.toml").write_text(RECIPE)
-    options = ["--data", "data", "data/0.png", "--valid", "data", "--run-dir", "run", "--set", "stage.pretrain.steps=2"]
+    options = [
+        "--data",
+        "data",
+        "data/0.png",
+        "--valid",
+        "data",
+        "--run-dir",
+        "run",
+        "--set",
+        "stage.pretrain.steps=2",
+    ]
     result = crispen_says("train", "tiny.toml", *options)
     assert (result.stderr, result.exit_code) == ("", 0), result.output
     assert "pretrain 2/2 valid_psnr" in result.stdout
