@@ -263,7 +263,7 @@ def train(
             metavar="PATH...", help="Training pictures: folders, tar files, pictures.", show_default=False
         ),
     ],
-    more_data: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
+    more_data: Annotated[list[Path] | None, typer.Argument(hidden=True, help="More of --data.")] = None,
     valid: Annotated[
         Path | None, typer.Option(help="Pictures to validate on.", show_default="no validation")
     ] = None,
