@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# A machine that is busy otherwise is no reason to fail.
-settings.register_profile("patient", deadline=None)
+# A machine that is busy otherwise is no reason to fail, and the same code passes or fails alike every time.
+settings.register_profile("patient", deadline=None, derandomize=True)
 settings.load_profile("patient")
 
 CARD = """
