@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -66,3 +70,26 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hashes = {"weights": zoo.sha256(folder / zoo.WEIGHTS), "onnx": zoo.sha256(folder / zoo.ONNX)}
     (folder / zoo.CARD).write_text(CARD.format(context=generator.context, **hashes), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def timm() -> Iterator[ModuleType]:
+    """The package timm, or a skip.
+
+    It imports torchvision, which PyPI has for CUDA alone: beside a torch for the CPU its compiled half does not
+    load, and its import fails for want of two operators. No feature network needs them, so empty ones will do, for
+    as long as ``library`` lives.
+    """
+    torch = pytest.importorskip("torch")
+    if find_spec("timm") is None or find_spec("torchvision") is None:
+        pytest.skip("timm is not installed")
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    try:
+        import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        for operator in ("nms", "qnms"):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    yield pytest.importorskip("timm")
+    del library

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import onnx
@@ -17,12 +17,17 @@ from crispen.networks.generators import SRResNet
 from crispen.networks.polyphase import polyphase_kernel
 from crispen.networks.weights import load_generator, save_generator
 from crispen.runtimes import OpenVINORuntime
+from crispen.zoo.card import Activation, Output
 
 
-def tiny(*, scale: int = 4, batch_norm: bool = False) -> SRResNet:
+def tiny(
+    *, scale: int = 4, batch_norm: bool = False, activation: Activation = "prelu", output: Output = "linear"
+) -> SRResNet:
     """A small generator with random weights, and random statistics where it has any."""
     torch.manual_seed(scale)  # pyright: ignore[reportUnknownMemberType]  # torch's stub leaves the seed's type out
-    generator = SRResNet(scale=scale, num_blocks=2, num_features=8, batch_norm=batch_norm)
+    generator = SRResNet(
+        scale=scale, num_blocks=2, num_features=8, batch_norm=batch_norm, activation=activation, output=output
+    )
     for layer in generator.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 2)
@@ -47,8 +52,24 @@ def test_openvino_computes_what_torch_does(tmp_path: Path, scale: int, batch_nor
     np.testing.assert_allclose(sr, expected, atol=1e-5)
 
 
-def test_the_file_is_valid_and_describes_itself(tmp_path: Path) -> None:
-    generator = tiny(scale=2, batch_norm=True)
+@pytest.mark.parametrize("activation", get_args(Activation))
+@pytest.mark.parametrize("output", get_args(Output))
+def test_every_activation_and_output_is_exported(
+    tmp_path: Path, activation: Activation, output: Output
+) -> None:
+    generator = tiny(scale=2, activation=activation, output=output)
+    nn.init.normal_(generator.tail.weight)
+    export_onnx(generator, tmp_path / "model.onnx")
+    lr = np.random.default_rng(0).random((1, 3, 9, 11), dtype=np.float32)
+    with torch.inference_mode():
+        expected = generator(torch.tensor(lr)).numpy()
+    assert (expected.min() < 0) == (output != "tanh")
+    np.testing.assert_allclose(OpenVINORuntime(tmp_path / "model.onnx", scale=2)(lr), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("output", get_args(Output))
+def test_the_file_is_valid_and_describes_itself(tmp_path: Path, output: Output) -> None:
+    generator = tiny(scale=2, batch_norm=True, activation="swish", output=output)
     export_onnx(generator, tmp_path / "model.onnx")
     proto = cast(Any, onnx).load_model(tmp_path / "model.onnx")  # onnx' types are incomplete
     cast(Any, onnx).checker.check_model(proto, full_check=True)

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,16 @@ def test_a_card_says_what_its_file_does(folder: Path) -> None:
         ('["It has learnt nothing."]', '"It has"', "for 'known_failures', which must be a list of texts"),
         ("[training]", "[[training]]", "for 'training', which must be a table"),
         ("[[measured]]", "[measured]", "for 'measured', which must be a list of tables"),
+        (
+            "num_blocks = 2",
+            'num_blocks = 2\nactivation = "gelu"',
+            "has 'gelu' for 'architecture.activation', which must be prelu or relu or swish",
+        ),
+        (
+            "num_blocks = 2",
+            "num_blocks = 2\noutput = 1",
+            "has 1 for 'architecture.output', which must be linear or symmetric or tanh",
+        ),
         ('"srresnet"', '"edsr"', "has a generator 'edsr', but known are srresnet"),
         ("scale = 4\nnum", "scale = 3\nnum", "has a scale of 3, which must be 2, 4 or 8"),
         ("scale = 4\nnum", "scale = 2\nnum", r"states scale and context \(4, 12\), but .* has \(2, 12\)"),
@@ -79,6 +90,13 @@ def test_a_wrong_card_is_refused(folder: Path, old: str, new: str, complaint: st
     path = edit(folder, old, new)
     with pytest.raises(ModelError, match=re.escape(str(path)) + " .*" + complaint.replace("?", r"\?")):
         read_card(path)
+
+
+def test_an_architecture_may_say_its_activation_and_output(folder: Path) -> None:
+    before = read_card(folder / zoo.CARD).architecture
+    assert (before.activation, before.output) == ("prelu", "linear")
+    path = edit(folder, "num_blocks = 2", 'num_blocks = 2\nactivation = "swish"\noutput = "tanh"')
+    assert read_card(path).architecture == replace(before, activation="swish", output="tanh")
 
 
 def test_a_missing_card_is_an_error(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """From torch to ONNX, which OpenVINO computes without torch. Needs the extra ``[train]``.
 
-The graph is written node by node instead of traced: our networks are made of five kinds of layer, and so the
+The graph is written node by node instead of traced: our networks are made of a handful of kinds of layer, and so the
 file says what the network is, needs no exporter that torch deprecates every other year, and is the same, bit
 for bit, whenever it is made from the same weights.
 """
@@ -27,6 +27,7 @@ from crispen.networks.polyphase import polyphase_kernel
 from crispen.networks.weights import load_generator, save_generator
 from crispen.runtimes.openvino import OpenVINORuntime
 from crispen.zoo import ONNX, WEIGHTS
+from crispen.zoo.card import Output
 
 TOLERANCE = 1e-4
 """How far, in pixel values, the exported network may be from the original."""
@@ -109,7 +110,8 @@ def _to_onnx(generator: SRResNet) -> Any:
     shallow = graph.add(generator.head, "lr")
     deep = graph.node("Add", shallow, graph.add(generator.body, shallow))
     phases = graph.add(generator.upsampler, deep)
-    graph.conv_of_shuffled(phases, generator.tail, output="sr")
+    mixed = graph.rgb(graph.conv_of_phases(phases, generator.tail), generator.output)
+    graph.shuffle(mixed, 2, output="sr")
     lr, sr = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, f"{name}_height", f"{name}_width"])
         for name in ("lr", "sr")
@@ -156,6 +158,10 @@ class _Graph:
                 return self.node("BatchNormalization", x, *tensors, epsilon=layer.eps)
             case nn.PReLU():
                 return self.node("PRelu", x, self.constant(layer.weight.reshape(-1, 1, 1)))
+            case nn.ReLU():
+                return self.node("Relu", x)
+            case nn.SiLU():
+                return self.node("Mul", x, self.node("Sigmoid", x))
             case nn.PixelShuffle():
                 return self.shuffle(x, layer.upscale_factor)
             case _:
@@ -170,10 +176,18 @@ class _Graph:
         """Append a pixel shuffle, which ONNX calls DepthToSpace, columns and rows within channels."""
         return self.node("DepthToSpace", x, output=output, blocksize=factor, mode="CRD")
 
-    def conv_of_shuffled(self, phases: str, conv: nn.Conv2d, *, output: str) -> str:
-        """Append the polyphase form of ``conv``, as `crispen.networks.polyphase.conv_of_shuffled` does."""
+    def conv_of_phases(self, phases: str, conv: nn.Conv2d) -> str:
+        """Append `crispen.networks.polyphase.conv_of_shuffled` but for its shuffle."""
         bias = None if conv.bias is None else conv.bias.repeat_interleave(4)
-        return self.shuffle(self.conv(phases, polyphase_kernel(conv.weight), bias), 2, output)
+        return self.conv(phases, polyphase_kernel(conv.weight), bias)
+
+    def rgb(self, y: str, output: Output) -> str:
+        """Append what `crispen.networks.generators.OUTPUTS` does; it may stand before the shuffle as well."""
+        if output == "linear":
+            return y
+        symmetric = self.node("Tanh", y) if output == "tanh" else y
+        half = self.constant(torch.tensor(0.5))
+        return self.node("Add", self.node("Mul", symmetric, half), half)
 
     def constant(self, tensor: Tensor) -> str:
         """Append a tensor of numbers."""

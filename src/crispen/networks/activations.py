@@ -1,4 +1,4 @@
-"""The activation of the generator."""
+"""The activations of the generators."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from crispen.zoo.card import Activation
 
 
 class PReLU(nn.PReLU):
@@ -37,3 +39,7 @@ class _SharedSlope(torch.autograd.Function):
         of_x = torch.ops.aten.leaky_relu_backward(gradient, x, ctx.slope, False)
         of_slope = x.clamp(max=0).mul_(gradient).sum()
         return of_x, of_slope.float().reshape(1)
+
+
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {"prelu": PReLU, "relu": nn.ReLU, "swish": nn.SiLU}
+"""By the name of the generator's option. Swish is x · sigmoid(x) (Ramachandran et al. 2017), torch's SiLU."""

@@ -1,62 +1,205 @@
-"""Discriminators: is this picture real or generated?"""
+"""Discriminators: is this picture real or generated?
+
+All of them map (N, 3, H, W), RGB in [0, 1], to logits, positive for real; a last sigmoid is left to the loss,
+which is exact on logits. They halve the size four times, and differ in the body that does so. How the judgement
+is drawn from it is the ``head``:
+
+- ``dense``: the two dense layers of the paper's Figure 4. One logit (N, 1), for H = W = ``patch_size`` alone;
+- ``position``: the same two layers at each position by itself, as 1×1 convolutions (Keras-GAN's SRGAN). One logit
+  for each, (N, 1, ⌈H/16⌉, ⌈W/16⌉), for any size;
+- ``pooled``: the mean over positions, then the two layers. One logit (N, 1), for any size;
+- ``patch``: a single 1×1 convolution (as in Isola et al., "Image-to-Image Translation", CVPR 2017). One logit for
+  each position, for any size.
+"""
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
+from typing import Literal, get_args
+
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalised
 
 from crispen.errors import UsageError
 
-WIDTHS = (1, 1, 2, 2, 4, 4, 8, 8)
-"""Features of the eight convolutions as multiples of the first; every second one halves the size."""
+Head = Literal["dense", "position", "pooled", "patch"]
+"""How the logits are drawn from the body."""
+
+WIDTHS = (1, 2, 4, 8)
+"""Features at each size, as multiples of the first convolution's."""
 
 
-class SRGANDiscriminator(nn.Module):
-    """The discriminator of the paper's Figure 4 (bottom): eight 3×3 convolutions, then a judgement.
+class Discriminator(nn.Module):
+    """What the discriminators have in common: a body, and a judgement of what it found."""
 
-    Maps (N, 3, H, W) in [0, 1] to logits, positive for real: (N, 1) with the figure's two dense layers,
-    which fix H = W = ``patch_size``; without them (N, 1, H/16, W/16), one for each position, for any size from 16.
-    The figure's last sigmoid is left to the loss, which is exact on logits.
+    def __init__(self, body: list[nn.Module], judge: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*body)
+        self.judge = judge
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Judge (N, 3, H, W) in [0, 1]: logits (N, 1) or (N, 1, ⌈H/16⌉, ⌈W/16⌉)."""
+        return self.forward_features(picture)[1]
+
+    def forward_features(self, picture: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Judge, and return what was seen on the way.
+
+        The features are for feature matching (Larsen et al., "Autoencoding beyond pixels", ICML 2016; Wang et
+        al., pix2pixHD, CVPR 2018, equation 3).
+
+        Args:
+            picture: (N, 3, H, W) in [0, 1].
+
+        Returns:
+            The activations (N, C, H', W') after each LeakyReLU or residual block of the body, first to last; and
+            the logits.
+        """
+        x = 2 * picture - 1
+        features: list[Tensor] = []
+        for layer in self.body:
+            x = layer(x)
+            if isinstance(layer, (nn.LeakyReLU, DownBlock)):
+                features.append(x)
+        return features, self.judge(x)
+
+
+class SRGANDiscriminator(Discriminator):
+    """The discriminator of the paper's Figure 4 (bottom): eight 3×3 convolutions, every second one halving.
 
     Args:
         num_features: of the first convolution, 64 in the figure.
         batch_norm: after each convolution but the first.
-        patch_size: side of the pictures for the dense layers, a multiple of 16; None leaves them out.
+        batch_norm_momentum: the weight of a new batch in the running statistics, in torch's sense; what Keras
+            calls a momentum of 0.8 is 0.2 here.
+        spectral_norm: divide each weight by its largest singular value (Miyato et al., ICLR 2018).
+        head: how the logits are drawn from the body; see this module's head.
+        patch_size: side of the pictures, a multiple of 16; only the dense head needs it.
+
+    Raises:
+        UsageError: for a head that is unknown, or dense without a fitting ``patch_size``.
     """
 
     def __init__(
-        self, *, num_features: int = 64, batch_norm: bool = True, patch_size: int | None = 96
+        self,
+        *,
+        num_features: int = 64,
+        batch_norm: bool = True,
+        batch_norm_momentum: float = 0.1,
+        spectral_norm: bool = False,
+        head: Head = "dense",
+        patch_size: int | None = 96,
     ) -> None:
+        norms = _Norms(batch=batch_norm, momentum=batch_norm_momentum, spectral=spectral_norm)
+        body = [norms.conv(3, num_features), nn.LeakyReLU(0.2), *_halving(num_features, num_features, norms)]
+        for narrow, wide in itertools.pairwise(WIDTHS):
+            before, after = narrow * num_features, wide * num_features
+            body += [norms.conv(before, after), *norms.after(after), nn.LeakyReLU(0.2)]
+            body += _halving(after, after, norms)
+        super().__init__(body, _judge(head, num_features, patch_size, norms))
+
+
+class DownBlock(nn.Module):
+    """A residual block that halves the size (He et al., CVPR 2016; no activation after the sum, as the generator's).
+
+    (N, channels, H, W) to (N, features, ⌈H/2⌉, ⌈W/2⌉).
+    """
+
+    def __init__(self, channels: int, features: int, *, norms: _Norms) -> None:
         super().__init__()
-        if patch_size is not None and (patch_size < 16 or patch_size % 16):
-            raise UsageError(f"patch_size must be a multiple of 16 (or None), not {patch_size}")
-        self.body = nn.Sequential(*_convolutions(num_features, batch_norm=batch_norm))
-        channels = num_features * WIDTHS[-1]
-        if patch_size is None:
-            self.judge: nn.Module = nn.Conv2d(channels, 1, 1)
-        else:
-            self.judge = nn.Sequential(
-                nn.Flatten(),
-                nn.Linear(channels * (patch_size // 16) ** 2, 16 * num_features),
-                nn.LeakyReLU(0.2),
-                nn.Linear(16 * num_features, 1),
-            )
+        self.residual = nn.Sequential(
+            *_halving(channels, features, norms), norms.conv(features, features), *norms.after(features)
+        )
+        self.skip = norms.conv(channels, features, size=1, stride=2)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        """Judge (N, 3, H, W): logits (N, 1) or (N, 1, H/16, W/16)."""
-        return self.judge(self.body(2 * picture - 1))
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the residual to the skip, a 1×1 convolution because the shape changes."""
+        return self.skip(x) + self.residual(x)
 
 
-def _convolutions(num_features: int, *, batch_norm: bool) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    channels = 3
-    for index, width in enumerate(WIDTHS):
-        features = num_features * width
-        layers.append(nn.Conv2d(channels, features, 3, stride=1 + index % 2, padding=1))
-        if batch_norm and index > 0:
-            layers.append(nn.BatchNorm2d(features))
-        layers.append(nn.LeakyReLU(0.2))
-        channels = features
-    return layers
+class ResidualDiscriminator(Discriminator):
+    """A discriminator whose gradients have skips to go by: one convolution, then four residual blocks that halve.
+
+    Args:
+        num_features: of the first convolution and block; the others have 2, 4 and 8 times as many.
+        batch_norm: after each convolution but the first and the skips'.
+        batch_norm_momentum: as in `SRGANDiscriminator`.
+        spectral_norm: as in `SRGANDiscriminator`.
+        head: how the logits are drawn from the body; see this module's head.
+        patch_size: side of the pictures, a multiple of 16; only the dense head needs it.
+
+    Raises:
+        UsageError: for a head that is unknown, or dense without a fitting ``patch_size``.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_features: int = 64,
+        batch_norm: bool = True,
+        batch_norm_momentum: float = 0.1,
+        spectral_norm: bool = False,
+        head: Head = "dense",
+        patch_size: int | None = 96,
+    ) -> None:
+        norms = _Norms(batch=batch_norm, momentum=batch_norm_momentum, spectral=spectral_norm)
+        body = [norms.conv(3, num_features), nn.LeakyReLU(0.2)]
+        for narrow, wide in itertools.pairwise((1, *WIDTHS)):
+            body.append(DownBlock(narrow * num_features, wide * num_features, norms=norms))
+        super().__init__(body, _judge(head, num_features, patch_size, norms))
 
 
-DISCRIMINATORS = {"srgan": SRGANDiscriminator}
+DISCRIMINATORS = {"srgan": SRGANDiscriminator, "residual": ResidualDiscriminator}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Norms:
+    """What keeps the numbers of a discriminator in bounds."""
+
+    batch: bool
+    momentum: float
+    spectral: bool
+
+    def conv(self, channels: int, features: int, *, size: int = 3, stride: int = 1) -> nn.Module:
+        return self.weighted(nn.Conv2d(channels, features, size, stride=stride, padding=size // 2))
+
+    def weighted(self, layer: nn.Module) -> nn.Module:
+        return spectrally_normalised(layer) if self.spectral else layer
+
+    def after(self, features: int) -> list[nn.Module]:
+        """Return what follows a convolution."""
+        return [nn.BatchNorm2d(features, momentum=self.momentum)] if self.batch else []
+
+
+def _halving(channels: int, features: int, norms: _Norms) -> list[nn.Module]:
+    return [norms.conv(channels, features, stride=2), *norms.after(features), nn.LeakyReLU(0.2)]
+
+
+def _judge(head: Head, num_features: int, patch_size: int | None, norms: _Norms) -> nn.Module:
+    channels, hidden = WIDTHS[-1] * num_features, 16 * num_features
+    match head:
+        case "dense":
+            return _dense(channels, hidden, patch_size, norms)
+        case "position":
+            return nn.Sequential(*_two_layers(channels, hidden, norms))
+        case "pooled":
+            return nn.Sequential(nn.AdaptiveAvgPool2d(1), *_two_layers(channels, hidden, norms), nn.Flatten())
+        case "patch":
+            return norms.conv(channels, 1, size=1)
+        case _:
+            raise UsageError(f"a discriminator's head is one of {', '.join(get_args(Head))}, not {head!r}")
+
+
+def _two_layers(channels: int, hidden: int, norms: _Norms) -> list[nn.Module]:
+    return [norms.conv(channels, hidden, size=1), nn.LeakyReLU(0.2), norms.conv(hidden, 1, size=1)]
+
+
+def _dense(channels: int, hidden: int, patch_size: int | None, norms: _Norms) -> nn.Module:
+    if patch_size is None or patch_size < 16 or patch_size % 16:
+        raise UsageError(f"a dense head needs a patch_size that is a multiple of 16, not {patch_size}")
+    return nn.Sequential(
+        nn.Flatten(),
+        norms.weighted(nn.Linear(channels * (patch_size // 16) ** 2, hidden)),
+        nn.LeakyReLU(0.2),
+        norms.weighted(nn.Linear(hidden, 1)),
+    )

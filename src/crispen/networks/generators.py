@@ -8,14 +8,15 @@ pixels alone and SRGAN's generator where it was trained against a discriminator.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from crispen.errors import UsageError
-from crispen.networks.activations import PReLU
+from crispen.networks.activations import ACTIVATIONS
 from crispen.networks.polyphase import conv_of_shuffled
-from crispen.zoo.card import parse_architecture
+from crispen.zoo.card import Activation, Output, parse_architecture
 
 
 class ResidualBlock(nn.Module):
@@ -24,12 +25,12 @@ class ResidualBlock(nn.Module):
     (N, num_features, H, W) to the same.
     """
 
-    def __init__(self, *, num_features: int, batch_norm: bool) -> None:
+    def __init__(self, *, num_features: int, activation: Activation, momentum: float | None) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            *_conv_norm(num_features, batch_norm=batch_norm),
-            PReLU(),
-            *_conv_norm(num_features, batch_norm=batch_norm),
+            *_conv_norm(num_features, momentum=momentum),
+            ACTIVATIONS[activation](),
+            *_conv_norm(num_features, momentum=momentum),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,36 +48,52 @@ class SRResNet(nn.Module):
         num_blocks: B of the figure, 16 in the paper.
         num_features: channels of every convolution in the body, 64 in the paper.
         batch_norm: the paper's normalisation; without it training is faster and needs `damp_residuals`.
+        activation: the paper's PReLU, or ReLU, or Swish, x · sigmoid(x) (Ramachandran et al. 2017).
+        output: what the last convolution y means. ``linear``: RGB in [0, 1] as it is; ``symmetric``: in [-1, 1],
+            as the paper's targets are, so that the picture is (y + 1) / 2; ``tanh``: (tanh y + 1) / 2.
+        batch_norm_momentum: the weight of a new batch in the running statistics, in torch's sense; what Keras
+            calls a momentum of 0.8 is 0.2 here. A matter of training alone, and so no part of `architecture`.
+
+    Raises:
+        UsageError: for an argument that is none of these.
     """
 
     def __init__(
-        self, *, scale: int = 4, num_blocks: int = 16, num_features: int = 64, batch_norm: bool = True
+        self,
+        *,
+        scale: int = 4,
+        num_blocks: int = 16,
+        num_features: int = 64,
+        batch_norm: bool = True,
+        activation: Activation = "prelu",
+        output: Output = "linear",
+        batch_norm_momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        if scale not in (2, 4, 8):
-            raise UsageError(f"scale must be 2, 4 or 8, not {scale}")
-        if num_blocks < 1 or num_features < 1:
-            raise UsageError(
-                f"num_blocks and num_features must be at least 1, not {num_blocks}, {num_features}"
-            )
+        _check_arguments(scale, num_blocks, num_features, activation, output)
         self.scale = scale
         self.num_blocks = num_blocks
         self.num_features = num_features
         self.batch_norm = batch_norm
+        self.activation: Activation = activation
+        self.output: Output = output
 
-        self.head = nn.Sequential(nn.Conv2d(3, num_features, 9, padding=4), PReLU())
-        self.body = nn.Sequential(
-            *(ResidualBlock(num_features=num_features, batch_norm=batch_norm) for _ in range(num_blocks)),
-            *_conv_norm(num_features, batch_norm=batch_norm),
-        )
-        self.upsampler = nn.Sequential(*_doublings(num_features, times=int(math.log2(scale))))
+        momentum = batch_norm_momentum if batch_norm else None
+        blocks = [
+            ResidualBlock(num_features=num_features, activation=activation, momentum=momentum)
+            for _ in range(num_blocks)
+        ]
+        doublings = int(math.log2(scale))
+        self.head = nn.Sequential(nn.Conv2d(3, num_features, 9, padding=4), ACTIVATIONS[activation]())
+        self.body = nn.Sequential(*blocks, *_conv_norm(num_features, momentum=momentum))
+        self.upsampler = nn.Sequential(*_doublings(num_features, activation=activation, times=doublings))
         self.tail = nn.Conv2d(num_features, 3, 9, padding=4)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge (N, 3, H, W) to (N, 3, H·scale, W·scale)."""
         shallow = self.head(lr)
         deep = shallow + self.body(shallow)
-        return conv_of_shuffled(self.upsampler(deep), self.tail)
+        return OUTPUTS[self.output](conv_of_shuffled(self.upsampler(deep), self.tail))
 
     @property
     def architecture(self) -> dict[str, str | int | bool]:
@@ -87,6 +104,8 @@ class SRResNet(nn.Module):
             "num_blocks": self.num_blocks,
             "num_features": self.num_features,
             "batch_norm": self.batch_norm,
+            "activation": self.activation,
+            "output": self.output,
         }
 
     @property
@@ -106,21 +125,54 @@ class SRResNet(nn.Module):
                     last.weight.mul_(factor)
 
 
-def _conv_norm(num_features: int, *, batch_norm: bool) -> list[nn.Module]:
+def _check_arguments(scale: int, num_blocks: int, num_features: int, activation: str, output: str) -> None:
+    if scale not in (2, 4, 8):
+        raise UsageError(f"scale must be 2, 4 or 8, not {scale}")
+    if num_blocks < 1 or num_features < 1:
+        raise UsageError(f"num_blocks and num_features must be at least 1, not {num_blocks}, {num_features}")
+    if activation not in ACTIVATIONS:
+        raise UsageError(f"activation must be {' or '.join(ACTIVATIONS)}, not {activation!r}")
+    if output not in OUTPUTS:
+        raise UsageError(f"output must be {' or '.join(OUTPUTS)}, not {output!r}")
+
+
+def _conv_norm(num_features: int, *, momentum: float | None) -> list[nn.Module]:
+    """A convolution, and where there is a momentum its batch norm."""
     conv = nn.Conv2d(num_features, num_features, 3, padding=1)
-    return [conv, nn.BatchNorm2d(num_features)] if batch_norm else [conv]
+    return [conv] if momentum is None else [conv, nn.BatchNorm2d(num_features, momentum=momentum)]
 
 
-def _doublings(num_features: int, *, times: int) -> list[nn.Module]:
+def _doublings(num_features: int, *, activation: Activation, times: int) -> list[nn.Module]:
     """Sub-pixel convolutions (Shi et al. 2016), the last one's shuffle left to the tail.
 
-    The figure has the PReLU after the shuffle; with its one slope the order makes no difference.
+    The figure has the activation after the shuffle; as the same is done to every number, the order makes no
+    difference.
     """
     steps: list[nn.Module] = []
     for _ in range(times):
-        steps += [nn.Conv2d(num_features, 4 * num_features, 3, padding=1), PReLU(), nn.PixelShuffle(2)]
+        conv = nn.Conv2d(num_features, 4 * num_features, 3, padding=1)
+        steps += [conv, ACTIVATIONS[activation](), nn.PixelShuffle(2)]
     return steps[:-1]
 
+
+def _linear(y: Tensor) -> Tensor:
+    return y
+
+
+def _symmetric(y: Tensor) -> Tensor:
+    return (y + 1) / 2
+
+
+def _tanh(y: Tensor) -> Tensor:
+    return (y.tanh() + 1) / 2
+
+
+OUTPUTS: dict[Output, Callable[[Tensor], Tensor]] = {
+    "linear": _linear,
+    "symmetric": _symmetric,
+    "tanh": _tanh,
+}
+"""From the last convolution's numbers to RGB in [0, 1]."""
 
 GENERATORS = {"srresnet": SRResNet}
 

@@ -1,8 +1,9 @@
 """A model's card: what it is for, how it came about, what it measures and where it fails.
 
 It is a TOML file, ``card.toml``, that mirrors the dataclasses below: `Card` at the top, a table for each of
-`Architecture`, `Training` and `Files`, and ``[[measured]]`` for every `Measured`. All keys are required and
-no others are taken, so that a card cannot silently say less, or something else, than its reader believes.
+`Architecture`, `Training` and `Files`, and ``[[measured]]`` for every `Measured`. All keys without a default are
+required and no others are taken, so that a card cannot silently say less, or something else, than its reader
+believes.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import difflib
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from crispen.errors import ModelError
 
@@ -22,6 +23,12 @@ _Table = TypeVar("_Table")
 
 GENERATORS = ("srresnet",)
 """The networks that an architecture may name."""
+
+Activation = Literal["prelu", "relu", "swish"]
+"""What stands between a generator's convolutions."""
+
+Output = Literal["linear", "symmetric", "tanh"]
+"""What a generator's last convolution means: RGB in [0, 1]; in [-1, 1]; or in [-1, 1] through a tanh."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +45,10 @@ class Architecture:
     """Channels of the body's convolutions."""
     batch_norm: bool
     """Whether the body normalises."""
+    activation: Activation = "prelu"
+    """What stands between the convolutions."""
+    output: Output = "linear"
+    """What the last convolution means."""
 
     @property
     def context(self) -> int:
@@ -156,21 +167,25 @@ def _check(architecture: Architecture, *, source: str) -> None:
 
 
 def _parse(kind: type[_Table], table: Mapping[str, Any], *, source: str, prefix: str = "") -> _Table:
-    """Make a dataclass of a table with exactly its fields, in exactly their types.
+    """Make a dataclass of a table with its fields and no others, in exactly their types.
 
     ``prefix`` is what stands before a key's name in the message of an error.
     """
     hints = get_type_hints(kind)
     names = [field.name for field in fields(cast(Any, kind))]
+    required = [field.name for field in fields(cast(Any, kind)) if field.default is MISSING]
     for key in table.keys() - set(names):
         close = difflib.get_close_matches(key, names, n=1)
         hint = f": did you mean {close[0]!r}?" if close else f": known are {', '.join(names)}"
         raise ModelError(f"{source} has an unknown key {prefix + key!r}{hint}")
-    for name in names:
+    for name in required:
         if name not in table:
             raise ModelError(f"{source} lacks the key {prefix + name!r}")
     return kind(
-        **{name: _convert(table[name], hints[name], source=source, key=prefix + name) for name in names}
+        **{
+            name: _convert(value, hints[name], source=source, key=prefix + name)
+            for name, value in table.items()
+        }
     )
 
 
@@ -185,12 +200,18 @@ def _convert(value: object, kind: Any, *, source: str, key: str) -> object:
             return tuple(_convert(entry, item, source=source, key=key) for entry in cast(list[Any], value))
         case int() if kind is float and type(value) is int:
             return float(value)
+        case str() if get_origin(kind) is Literal and value in get_args(kind):
+            return value
         case _ if type(value) is kind:  # exactly: a bool is no number, a point in time no date
             return value
         case _:
-            raise ModelError(
-                f"{source} has {value!r} for {key!r}, which must be {_KINDS.get(kind, 'a table')}"
-            )
+            raise ModelError(f"{source} has {value!r} for {key!r}, which must be {_in_words(kind)}")
+
+
+def _in_words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(get_args(kind))
+    return _KINDS.get(kind, "a table")
 
 
 _KINDS: dict[Any, str] = {
