@@ -1,73 +1,118 @@
-"""What one pretrain step costs: the plain network in fp32 and bf16 against crispen's, in turns.
+"""What a pretrain step costs: a loop as the common scripts write it, in fp32 and bf16, against crispen's, in turns.
 
-    python benchmarks/training_step.py [--repetitions 10] [--batch-size 16] [--patch-size 96]
+    python benchmarks/training.py [--data FOLDER] [--repetitions 10] [--batch-size 16] [--patch-size 96]
 
-"plain" is the figure written down literally: torch's PReLU, the tail's convolution at full size, torch's default use of
-memory. Medians with their range, in milliseconds.
+The common loop: pictures decoded, cropped and shrunk by Pillow for each crop, the figure's network written down
+literally (torch's PReLU, the tail's convolution at full size), Adam, torch's default use of memory. crispen's is
+`crispen.training.train` itself, with everything that it does in a step. Both have the same network without batch norm
+and the same sizes. Medians with their range, in milliseconds; and the share of crispen's step that making a batch
+takes (which happens in a thread of its own).
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from crispen.networks.generators import SRResNet
-from crispen.training import memory
-from crispen.training.recipe import PretrainTable
-from crispen.training.steps import Arithmetic, Learner, pretrain_step
+from crispen.training import load_recipe, train
+from crispen.training.data import open_dataset
 from plain import PlainSRResNet
 
-Step = Callable[[], object]
+SCALE = 4
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--data", type=Path, default=Path(__file__).parent.parent / "examples")
     parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--patch-size", type=int, default=96)
     arguments = parser.parse_args()
-    hr = torch.rand(arguments.batch_size, 3, arguments.patch_size, arguments.patch_size)
-    lr = torch.rand(arguments.batch_size, 3, arguments.patch_size // 4, arguments.patch_size // 4)
-
+    sizes = {"batch_size": arguments.batch_size, "patch_size": arguments.patch_size}
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    plain = {
-        "plain fp32 NCHW": step(
-            PlainSRResNet(SRResNet(batch_norm=False)), lr, hr, "fp32", torch.contiguous_format
-        ),
-        "plain bf16 channels_last": step(
-            PlainSRResNet(SRResNet(batch_norm=False)), lr, hr, "bf16", torch.channels_last
-        ),
+    with tempfile.TemporaryDirectory() as work:
+        loops = {
+            "common fp32": common_loop(arguments.data, **sizes),
+            "common bf16 channels_last": common_loop(arguments.data, bf16=True, **sizes),
+        }
+        common = measure({name: loop.__next__ for name, loop in loops.items()}, arguments.repetitions)
+        ours = measure(
+            {"crispen": crispen_loop(arguments.data, Path(work), **sizes).__next__}, arguments.repetitions
+        )
+        batch = time_of_a_batch(arguments.data, Path(work), **sizes)
+    print(f"crispen's step is {common['common fp32'] / ours['crispen']:.1f} times as fast as common fp32")
+    print(f"making a batch takes {batch:.1f} ms, {batch / ours['crispen']:.1%} of crispen's step")
+
+
+def common_loop(data: Path, *, batch_size: int, patch_size: int, bf16: bool = False) -> Iterator[float]:
+    """The loss of each step of a loop as the common scripts have it."""
+    layout = torch.channels_last if bf16 else torch.contiguous_format
+    network = cast(Any, PlainSRResNet(SRResNet(batch_norm=False))).to(memory_format=layout)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-4)
+    files = sorted(data.glob("*.png")) + sorted(data.glob("*.jpg"))
+    while True:
+        pairs = [load_crop(random.choice(files), patch_size) for _ in range(batch_size)]
+        lr, hr = (torch.stack(side).to(memory_format=layout) for side in zip(*pairs, strict=True))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            sr = network(lr)
+        loss = nn.functional.l1_loss(sr.float(), hr)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss.item()
+
+
+def load_crop(file: Path, patch_size: int) -> tuple[Tensor, Tensor]:
+    """One random crop and its reduction."""
+    with Image.open(file) as opened:
+        picture = opened.convert("RGB")
+    x, y = random.randint(0, picture.width - patch_size), random.randint(0, picture.height - patch_size)
+    hr = picture.crop((x, y, x + patch_size, y + patch_size))
+    lr = hr.resize((patch_size // SCALE, patch_size // SCALE), Image.Resampling.BICUBIC)
+    return to_tensor(lr), to_tensor(hr)
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+
+
+def crispen_loop(data: Path, work: Path, **sizes: int) -> Iterator[object]:
+    """The loop of crispen with the recipe of its own model."""
+    overrides = [f"data.{name}={value}" for name, value in sizes.items()]
+    return train("srresnet-x4", data=[data], run_dir=work / "run", overrides=overrides)
+
+
+def time_of_a_batch(data: Path, work: Path, *, batch_size: int, patch_size: int) -> float:
+    """Milliseconds that crispen takes to make a batch, the median of many."""
+    dataset = open_dataset([data], scale=SCALE, patch_size=patch_size, cache=work / "cache")
+    settings = load_recipe("srresnet-x4").data.model_dump() | {
+        "batch_size": batch_size,
+        "patch_size": patch_size,
     }
-    measure(plain, arguments.repetitions)
-    memory.keep_freed_memory()
-    measure(
-        {"crispen bf16": step(SRResNet(batch_norm=False), lr, hr, "bf16", torch.channels_last)},
-        arguments.repetitions,
-    )
+    times: list[float] = []
+    for step in range(100):
+        started = time.perf_counter()
+        dataset.batch(seed=0, step=step, **settings)
+        times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times)
 
 
-def step(
-    network: nn.Module, lr: Tensor, hr: Tensor, precision: str, memory_format: torch.memory_format
-) -> Step:
-    """One pretrain step of a network, ready to be called."""
-    network = cast(Any, network).to(memory_format=memory_format)  # torch's stub forgets this argument
-    lr, hr = lr.to(memory_format=memory_format), hr.to(memory_format=memory_format)
-    learner = Learner(network, torch.optim.Adam(network.parameters(), fused=True))
-    table = PretrainTable(steps=1, pixel_loss="l1")
-    arithmetic = Arithmetic(torch.device("cpu"), "bf16" if precision == "bf16" else "fp32")
-    return lambda: pretrain_step(learner, lr, hr, table=table, learning_rate=1e-4, arithmetic=arithmetic)
-
-
-def measure(steps: dict[str, Step], repetitions: int) -> None:
-    """Call each step in turn, after two that are not counted, and print medians."""
+def measure(steps: dict[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
+    """Call each in turn, after two times that are not counted; print and return medians in milliseconds."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for repetition in range(repetitions + 2):
         for name, call in steps.items():
@@ -77,6 +122,7 @@ def measure(steps: dict[str, Step], repetitions: int) -> None:
                 times[name].append(1000 * (time.perf_counter() - started))
     for name, values in times.items():
         print(f"{name:26} {statistics.median(values):7.0f} ms  ({min(values):.0f} to {max(values):.0f})")
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from crispen.errors import RecipeError
-from crispen.training.recipe import RECIPES, StageTable, load_recipe, recipes
+from crispen.training.recipe import StageTable, span_in_steps
+from crispen.training.recipe_file import RECIPES, SCHEMA, load_recipe, recipe_schema, recipes
 from crispen.training.schedule import learning_rate_at
 
 MINIMAL = 'title = "t"\n[stage.pretrain]\nsteps = 10\n'
@@ -19,8 +20,43 @@ def written(tmp_path: Path, text: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
 def test_every_bundled_recipe_is_valid(name: str) -> None:
-    assert load_recipe(name).title
-    assert name in dict(recipes())
+    recipe = load_recipe(name)
+    assert recipe.title
+    assert recipe.cost
+    assert dict(recipes())[name] == recipe
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_bundled_recipe_says_what_to_expect(path: Path) -> None:
+    """Editors find the schema, readers find what comes out."""
+    schema, *head = path.read_text().split("\ntitle = ")[0].splitlines()
+    assert schema == f"#:schema ./{SCHEMA.name}"
+    assert all(line.startswith("# ") for line in head)
+    assert "Expected" in path.read_text() or "Measured" in path.read_text()
+
+
+def test_the_shipped_schema_is_that_of_the_code() -> None:
+    assert SCHEMA.read_text() == recipe_schema()
+
+
+def test_spans_of_time() -> None:
+    assert span_in_steps(7, steps_per_epoch=100) == 7
+    assert span_in_steps("2 epochs", steps_per_epoch=50.5) == 101
+    assert span_in_steps("0.5 epochs", steps_per_epoch=50) == 25
+    assert span_in_steps("1 epoch", steps_per_epoch=0.01) == 1
+
+
+def test_the_papers_schedule() -> None:
+    """Section 3.2: 10⁶ steps at 1e-4, then 10⁵ at 1e-4 and 10⁵ at 1e-5."""
+    recipe = load_recipe("srgan-vgg54")
+    pretrain, gan = recipe.stage.pretrain, recipe.stage.gan
+    assert pretrain is not None
+    assert gan is not None
+    assert (pretrain.steps, gan.steps, gan.adversarial_weight) == (10**6, 2 * 10**5, 1e-3)
+    rates = [learning_rate_at(step, gan, steps=2 * 10**5) for step in (0, 10**5 - 1, 10**5, 2 * 10**5 - 1)]
+    assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5])
+    (features,) = gan.features
+    assert features.layers == {"relu5_4": pytest.approx(1 / 12.75**2, rel=1e-3)}
 
 
 def test_defaults_are_the_papers(tmp_path: Path) -> None:
@@ -50,6 +86,10 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
         ("title = 't'\n[stage.gan]\nsteps = 1", "no ..stage.gan.features.. is given"),
         ("title = ", "not readable as TOML"),
         (MINIMAL.replace("10", "-1"), "stage.pretrain.steps: .* not -1"),
+        (MINIMAL.replace("10", "'3 weeks'"), "stage.pretrain.steps: .* not '3 weeks'"),
+        (MINIMAL.replace("steps = 10", ""), "the key stage.pretrain.steps is missing"),
+        (MINIMAL + "classifier_weight = 1", "no .stage.classifier. that trains one"),
+        ("accumulate = 3\n" + MINIMAL, "data.batch_size must be a multiple of accumulate, 3, not 16"),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path: Path, text: str, message: str) -> None:
@@ -80,7 +120,7 @@ def test_bad_overrides_are_refused(tmp_path: Path, override: str) -> None:
 def test_schedules() -> None:
     def rates(schedule: str, **more: int) -> list[float]:
         table = StageTable.model_validate({"steps": 100, "learning_rate": 1.0, "schedule": schedule, **more})
-        return [learning_rate_at(step, table) for step in range(100)]
+        return [learning_rate_at(step, table, steps=100) for step in range(100)]
 
     assert set(rates("constant")) == {1.0}
     assert rates("halves")[49:51] == [1.0, 0.1]

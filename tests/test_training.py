@@ -1,25 +1,23 @@
 """Training with a tiny network on generated pictures: it learns, both stages run, and stopping changes nothing."""
 
-import io
 import json
-import tarfile
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]  # half typed
-from torch import nn
 
 from crispen import images, resize
 from crispen.errors import DataError, ModelError, TrainingError
-from crispen.networks.features import VGG_BLOCKS, SqueezeNetFeatures, VggFeatures, load_features
+from crispen.networks.features.squeezenet import SqueezeNetFeatures
+from crispen.networks.features.vgg import VggFeatures
 from crispen.networks.generators import SRResNet
 from crispen.networks.weights import load_generator, load_tensors, save_generator
 from crispen.training import Progress, Recipe, train
-from crispen.training.data import Dataset, open_dataset
-from crispen.training.losses import adversarial_loss, discriminator_loss, perceptual_loss
+from crispen.training.recipe_file import RECIPES, load_recipe
 
 
 @pytest.fixture
@@ -71,7 +69,7 @@ def recipe(*, pretrain: int = 0, gan: int = 0, **more: object) -> Recipe:
             "batch_norm": False,
             "damp_residuals": 0.1,
         },
-        "discriminator": {"num_features": 2, "dense": False},
+        "discriminator": {"num_features": 2, "head": "patch"},
         "data": {"patch_size": 32, "batch_size": 2},
         "stage": stages,
     }
@@ -112,7 +110,11 @@ def test_both_stages_run_and_leave_their_files(photos: Path, feature_weights: Pa
     assert load_generator(run_dir / "weights.safetensors").scale == 2
     assert json.loads((run_dir / "recipe.json").read_text())["title"] == "tiny"
     logged = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
-    assert [(line["stage"], line["step"]) for line in logged] == [("pretrain", 2), ("gan", 2), ("gan", 3)]
+    assert [(line["stage"], line["step"]) for line in logged] == [(step.stage, step.step) for step in steps]
+    assert {path.name for path in (run_dir / "previews").iterdir()} == {
+        "pretrain-00000002.png", "gan-00000002.png", "gan-00000003.png",
+    }  # fmt: skip
+    assert json.loads((run_dir / "environment.json").read_text())[0]["data"] == [str(photos)]
     assert not list(run_dir.glob(".*")), "no temporary file is left"
 
 
@@ -164,7 +166,8 @@ def test_a_checkpoint_of_another_network_is_refused(photos: Path, tmp_path: Path
     other = recipe(pretrain=2, generator={"scale": 2, "num_blocks": 2, "num_features": 8})
     with pytest.raises(TrainingError, match="belongs to another recipe"):
         list(train(other, data=[photos], run_dir=tmp_path / "run", resume=True))
-    (tmp_path / "run" / "checkpoint.safetensors").write_bytes(b"damaged")
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.write_bytes(b"damaged")
     with pytest.raises(TrainingError, match="cannot be resumed"):
         list(train(recipe(pretrain=2), data=[photos], run_dir=tmp_path / "run", resume=True))
 
@@ -176,106 +179,165 @@ def test_missing_feature_weights_are_asked_for(photos: Path, tmp_path: Path) -> 
         next(train(recipe(gan=1), data=[photos], run_dir=tmp_path / "b", features=photos))
 
 
-def open_at_scale(paths: list[Path], tmp_path: Path, *, scale: int = 2, patch_size: int = 16) -> Dataset:
-    return open_dataset(paths, scale=scale, patch_size=patch_size, cache=tmp_path / "cache")
+def test_a_request_to_stop_leaves_a_checkpoint_of_that_step(photos: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    chosen = recipe(pretrain=9)
+    for progress in train(
+        chosen, data=[photos], run_dir=tmp_path / "run", should_stop=lambda: len(seen) == 3
+    ):
+        seen.append(progress)
+    assert [progress.step for progress in seen] == [1, 2, 3, 4]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [
+        "pretrain-00000004.safetensors"
+    ]
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+    list(train(chosen, data=[photos], run_dir=tmp_path / "run", resume=True))
+    list(train(chosen, data=[photos], run_dir=tmp_path / "whole"))
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "run")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_lr_is_matlabs_bicubic_of_the_whole_picture(photos: Path, tmp_path: Path) -> None:
-    dataset = open_at_scale([photos], tmp_path)
-    for index in range(len(dataset)):
-        assert (dataset.lr(index) == resize(dataset.hr(index), 1 / 2)).all()
+def test_a_batch_in_parts_gives_the_update_of_the_whole(
+    photos: Path, feature_weights: Path, tmp_path: Path
+) -> None:
+    for name, accumulate in (("whole", 1), ("parts", 2)):
+        chosen = recipe(
+            pretrain=2, gan=2, accumulate=accumulate,
+            discriminator={"num_features": 2, "head": "patch", "batch_norm": False},
+        )  # fmt: skip
+        list(train(chosen, data=[photos], run_dir=tmp_path / name, features=feature_weights))
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    for name in whole:
+        torch.testing.assert_close(whole[name], parts[name], rtol=1e-4, atol=1e-5)
 
 
-def test_batches_depend_on_seed_and_step_alone(photos: Path, tmp_path: Path) -> None:
-    dataset = open_at_scale([photos], tmp_path)
-    batch = [dataset.batch(seed=1, step=step, patch_size=16, batch_size=4) for step in (5, 5, 6)]
-    assert torch.equal(batch[0][0], batch[1][0])
-    assert not torch.equal(batch[0][0], batch[2][0])
-    assert batch[0][0].shape == (4, 3, 8, 8)
-    assert batch[0][1].shape == (4, 3, 16, 16)
+def test_a_run_that_explodes_is_stopped_and_says_where(photos: Path, tmp_path: Path) -> None:
+    chosen = recipe(stage={"pretrain": {"steps": 30, "learning_rate": 1e30}}, checkpoint_minutes=1e-9)
+    with pytest.raises(TrainingError, match=r"pretrain step \d+.*pixel_loss.*the last good checkpoint is in"):
+        list(train(chosen, data=[photos], run_dir=tmp_path / "run"))
 
 
-def test_lr_and_hr_of_a_crop_belong_together(photos: Path, tmp_path: Path) -> None:
-    lr, hr = open_at_scale([photos], tmp_path).batch(seed=0, step=0, patch_size=32, batch_size=8)
-    pooled = nn.functional.avg_pool2d(hr, 2)
-    assert (pooled - lr).abs().mean() < 0.02
-    assert (pooled - lr.roll(1, dims=0)).abs().mean() > 0.05
+def test_snapshots_are_kept_and_a_run_can_start_from_a_run(
+    photos: Path, feature_weights: Path, tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    list(train(recipe(gan=4, snapshot_every=2), data=[photos], run_dir=first, features=feature_weights))
+    assert {path.name for path in (first / "snapshots").iterdir()} == {
+        f"{name}-0000000{step}.safetensors" for name in ("gan", "discriminator") for step in (2, 4)
+    }
+    still = recipe(gan=1, snapshot_every=1)
+    still = still.model_copy(update={"stage": still.stage.model_copy(update={
+        "gan": still.stage.gan.model_copy(update={"learning_rate": 1e-20})})})  # fmt: skip
+    list(train(still, data=[photos], run_dir=tmp_path / "second", features=feature_weights, init=str(first)))
+    for name in ("weights", "discriminator"):
+        before, after = (
+            load_tensors(tmp_path / run / f"{name}.safetensors")[0] for run in ("first", "second")
+        )
+        learnt = [key for key in before if key.endswith("weight")]
+        assert all(torch.allclose(before[key], after[key]) for key in learnt)
 
 
-def test_a_tar_holds_the_same_pictures_as_its_folder(photos: Path, tmp_path: Path) -> None:
-    shard = tmp_path / "photos.tar"
-    with tarfile.open(shard, "w") as tar:
-        for file in sorted(photos.iterdir(), reverse=True):
-            tar.add(file, file.name)
-        note = tarfile.TarInfo("note.txt")
-        note.size = 2
-        tar.addfile(note, io.BytesIO(b"hi"))
-    from_tar, from_folder = open_at_scale([shard], tmp_path), open_at_scale([photos], tmp_path)
-    assert len(from_tar) == len(from_folder) == 3
-    assert all((from_tar.hr(i) == from_folder.hr(i)).all() for i in range(3))
+def test_spans_in_epochs_follow_the_number_of_pictures(photos: Path, tmp_path: Path) -> None:
+    """Three pictures in batches of two: an epoch is a step and a half."""
+    chosen = recipe(stage={"pretrain": {"steps": "4 epochs"}}, validate_every="2 epochs")
+    progress = list(train(chosen, data=[photos], valid=photos, run_dir=tmp_path / "run"))
+    assert len(progress) == 6
+    assert progress[-1].epoch == 4
+    assert [step.step for step in progress if step.validation] == [3, 6]
 
 
-def test_unreadable_pictures_are_skipped_and_named(photos: Path, tmp_path: Path) -> None:
-    (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    dataset = open_at_scale([photos], tmp_path)
-    assert len(dataset) == 3
-    skipped = next((tmp_path / "cache").rglob("skipped.txt")).read_text()
-    assert "broken.png" in skipped
-    assert skipped.count("\n") == 1
-
-
-def test_data_that_is_of_no_use_is_an_error(photos: Path, tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    with pytest.raises(DataError, match="no readable picture in"):
-        open_at_scale([empty], tmp_path)
-    with pytest.raises(DataError, match="there is no training data at"):
-        open_at_scale([tmp_path / "nowhere"], tmp_path)
-    with pytest.raises(DataError, match="no picture of at least 512x512"):
-        open_at_scale([photos], tmp_path, patch_size=512)
-
-
-def test_a_changed_picture_is_decoded_again(photos: Path, tmp_path: Path) -> None:
-    before = open_at_scale([photos], tmp_path).hr(0).copy()
-    images.write(images.from_array(255 - before), photos / "0.png", force=True)
-    assert (open_at_scale([photos], tmp_path).hr(0) == 255 - before).all()
-
-
-@pytest.mark.parametrize("variant", VGG_BLOCKS)
-def test_vgg_layers_have_their_sizes(variant: str) -> None:
-    torch.manual_seed(0)
-    found = VggFeatures(variant=variant, layers=["relu2_2", "conv5_1"])(torch.rand(1, 3, 32, 32))
-    assert found["relu2_2"].shape == (1, 128, 16, 16)
-    assert found["conv5_1"].shape == (1, 512, 2, 2)
-    assert found["relu2_2"].min() == 0
-    assert found["conv5_1"].min() < 0
-
-
-def test_normalised_vgg_pads_by_reflection() -> None:
-    """A constant picture has constant features to the border then, and only then."""
-    torch.manual_seed(0)
-    flat = torch.full((1, 3, 16, 16), 0.5)
-    for variant, constant in (("vgg19-normalised", True), ("vgg19", False)):
-        features = VggFeatures(variant=variant, layers=["relu1_2"])(flat)["relu1_2"]
-        spread = (features.amax((2, 3)) - features.amin((2, 3))).max()
-        assert (spread < 1e-5) == constant
-
-
-def test_feature_weights_that_do_not_fit_are_refused(feature_weights: Path) -> None:
-    path = feature_weights / "squeezenet1_1.safetensors"
-    with pytest.raises(ModelError, match="does not hold the weights of vgg19"):
-        load_features("vgg19", layers=["relu1_1"], path=path)
-    assert not any(
-        p.requires_grad for p in load_features("squeezenet", layers=["fire2"], path=path).parameters()
+def write_digits(folder: Path, name: str, *, count: int) -> None:
+    """IDX files of blots whose place tells their label."""
+    random = np.random.default_rng(count)
+    labels = np.arange(count, dtype=np.uint8) % 10
+    pictures = random.integers(0, 30, (count, 28, 28)).astype(np.uint8)
+    for picture, label in zip(pictures, labels, strict=True):
+        y, x = 2 + 12 * (label // 5), 1 + 5 * (label % 5)
+        picture[y : y + 8, x : x + 5] = 255
+    (folder / f"{name}-images-idx3-ubyte").write_bytes(
+        struct.pack(">IIII", 2051, count, 28, 28) + pictures.tobytes()
     )
+    (folder / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, count) + labels.tobytes())
 
 
-def test_losses_by_hand() -> None:
-    fakes, reals = torch.tensor([0.0, 2.0]), torch.tensor([1.0, -1.0])
-    sigmoid = torch.sigmoid
-    assert adversarial_loss(fakes) == pytest.approx(float(-torch.log(sigmoid(fakes)).mean()))
-    expected = -torch.log(sigmoid(reals)).mean() - torch.log(1 - sigmoid(fakes)).mean()
-    assert discriminator_loss(reals, fakes) == pytest.approx(float(expected))
-    sr, hr = {"a": torch.tensor([1.0, 3.0])}, {"a": torch.tensor([0.0, 1.0])}
-    loss = perceptual_loss(sr, hr, layers={"a": 2.0}, difference=nn.functional.mse_loss)
-    assert loss == pytest.approx(2 * (1.0 + 4.0) / 2)
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    write_digits(folder, "train", count=60)
+    write_digits(folder, "t10k", count=20)
+    return folder
+
+
+def tiny(name: str, more: Sequence[str] = ()) -> Recipe:
+    """A bundled recipe with the smallest networks, and a step of each stage."""
+    whole = load_recipe(name)
+    overrides = ["generator.num_blocks=1", "generator.num_features=4", "discriminator.num_features=2"]
+    overrides += [f"stage.{stage}.steps=1" for stage in whole.stage.model_fields_set]
+    overrides += [f"{span}=1" for span in ("validate_every", "snapshot_every") if getattr(whole, span)]
+    if whole.data.patch_size != 28:
+        overrides += ["data.patch_size=32", "data.batch_size=2"]
+    if whole.generator.init:
+        overrides.append("generator.init=")
+    return load_recipe(name, overrides=[*overrides, *more])
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
+def test_every_bundled_recipe_runs(
+    name: str, photos: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def random_features(network: str, *, layers: Sequence[str], source: Path | None) -> torch.nn.Module:
+        if network == "squeezenet":
+            return SqueezeNetFeatures(layers=layers).eval().requires_grad_(False)
+        return VggFeatures(variant=network, layers=layers).eval().requires_grad_(False)
+
+    monkeypatch.setattr("crispen.training.building.load_features", random_features)
+    data = digits if "mnist" in name else photos
+    chosen = tiny(name)
+    steps = list(train(chosen, data=[data], valid=data, run_dir=tmp_path / "run"))
+    assert [step.stage for step in steps] == [
+        s for s in ("classifier", "pretrain", "gan") if getattr(chosen.stage, s)
+    ]
+    assert all(np.isfinite(list(step.scalars.values())).all() for step in steps)
+    assert load_generator(tmp_path / "run" / "weights.safetensors").scale == chosen.generator.scale
+
+
+@pytest.mark.parametrize(
+    "more", ["generator.scale=2", "generator.scale=8", "discriminator.architecture=residual"]
+)
+def test_recipes_take_other_factors_and_discriminators(photos: Path, tmp_path: Path, more: str) -> None:
+    chosen = tiny("srgan-vgg16", [more, "stage.gan.perceptual_weight=0", "stage.gan.features=[]"])
+    list(train(chosen, data=[photos], run_dir=tmp_path / "run"))
+    assert load_generator(tmp_path / "run" / "weights.safetensors").scale == chosen.generator.scale
+
+
+def test_a_classifier_is_trained_first_and_judges(digits: Path, tmp_path: Path) -> None:
+    chosen = tiny("srgan-mnist-classifier", ["stage.classifier.steps=25", "data.batch_size=20"])
+    steps = list(train(chosen, data=[digits], valid=digits, run_dir=tmp_path / "run"))
+    assert steps[24].validation["valid_accuracy"] == 1, "the blots tell their labels"
+    assert steps[-1].scalars["classifier_loss"] > 0
+    assert 0 <= steps[-1].validation["valid_accuracy"] <= 1
+
+
+def test_a_classifier_needs_labels(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="must have labels"):
+        next(train(tiny("srgan-mnist-classifier"), data=[photos], run_dir=tmp_path / "run"))
+
+
+def test_unreadable_pictures_are_named_at_the_first_step(photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    progress = list(train(recipe(pretrain=2), data=[photos], run_dir=tmp_path / "run"))
+    assert len(progress[0].notes) == 1
+    assert "broken.png" in progress[0].notes[0]
+    assert not progress[1].notes
+
+
+def test_a_damaged_checkpoint_is_named_and_passed_over(photos: Path, tmp_path: Path) -> None:
+    chosen = recipe(pretrain=5, checkpoint_minutes=1e-9)
+    take(train(chosen, data=[photos], run_dir=tmp_path / "run"), 3)
+    (tmp_path / "run" / "checkpoints" / "pretrain-00000003.safetensors").write_bytes(b"damaged")
+    progress = list(train(chosen, data=[photos], run_dir=tmp_path / "run", resume=True))
+    assert [step.step for step in progress] == [3, 4, 5]
+    assert progress[0].notes == (
+        "pretrain-00000003.safetensors is damaged: going on from pretrain-00000002.safetensors",
+    )

@@ -17,7 +17,16 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-EXTRA_OF = {"torch": "train", "pydantic": "train", "onnx": "train"}
+EXTRA_OF = {
+    "torch": "train",
+    "lightning_fabric": "train",
+    "pydantic": "train",
+    "onnx": "train",
+    "matplotlib": "train",
+    "fsspec": "train",
+    "timm": "timm",
+    "tensorboard": "tensorboard",
+}
 
 
 class CrispenError(Exception):

@@ -1,24 +1,29 @@
-"""Checkpoints: what resuming needs, in one safetensors file written whole or not at all.
+"""Checkpoints: what resuming needs, in safetensors files written whole or not at all, the newest few kept.
 
 Learning rates, batches and stages follow from the step; so what is stored is the step, the weights, their running
-average and the moments of each optimiser.
+average and the moments of each optimiser. A checksum tells a damaged file, and the one before it is taken.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from crispen.errors import ModelError, TrainingError
 from crispen.networks.weights import load_tensors, save_tensors
 
-NAME = "checkpoint.safetensors"
+FOLDER = "checkpoints"
+STAGES = ("classifier", "pretrain", "gan")
+"""All stages in the order in which a run has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,45 +34,130 @@ class Position:
     step: int
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint as read: whole, and of the position that its name says."""
+
+    path: Path
+    position: Position
+    tensors: Mapping[str, Tensor]
+    scaler: dict[str, float] | None
+    damaged: tuple[Path, ...]
+    """Newer checkpoints that cannot be read."""
+
+    def restore(
+        self,
+        networks: Mapping[str, nn.Module],
+        optimizers: Mapping[str, Adam],
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        """Bring networks, optimisers and fp16's scaler to the state of the checkpoint.
+
+        Raises:
+            TrainingError: where the checkpoint belongs to other networks.
+        """
+        try:
+            for name, network in networks.items():
+                network.load_state_dict(_under(f"{name}/", self.tensors))
+            for name, optimizer in optimizers.items():
+                _restore_moments(optimizer, _under(f"{name}.adam/", self.tensors))
+        except (RuntimeError, ValueError, IndexError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise TrainingError(f"the checkpoint {self.path} belongs to another recipe: {reason}") from error
+        if scaler and self.scaler:
+            scaler.load_state_dict(self.scaler)
+
+
 def save_checkpoint(
-    run_dir: Path, position: Position, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Adam]
-) -> None:
-    """Write the state of a run between two steps."""
+    run_dir: Path,
+    position: Position,
+    networks: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Adam],
+    *,
+    scaler: torch.amp.GradScaler | None = None,
+    keep: int = 2,
+) -> Path:
+    """Write the state of a run between two steps, and drop all but the ``keep`` newest checkpoints.
+
+    Raises:
+        TrainingError: where it cannot be written; the ones before stay.
+    """
     tensors: dict[str, Tensor] = {}
     for name, network in networks.items():
         tensors |= {f"{name}/{key}": value for key, value in network.state_dict().items()}
     for name, optimizer in optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"{name}.adam/{index}/{key}": value for key, value in moments.items()}
-    metadata = {"position": json.dumps({"stage": position.stage, "step": position.step})}
-    save_tensors(tensors, run_dir / NAME, metadata=metadata)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {
+        "checksum": str(_checksum(tensors)),
+        "scaler": json.dumps(scaler.state_dict() if scaler else None),
+    }
+    path = run_dir / FOLDER / f"{position.stage}-{position.step:08d}.safetensors"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        save_tensors(tensors, path, metadata=metadata)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"the checkpoint {path} cannot be written: {error}") from error
+    for old in _newest_first(run_dir)[keep:]:
+        old.unlink(missing_ok=True)
+    return path
 
 
-def read_position(run_dir: Path) -> Position | None:
-    """Where the run in a folder stands; None where it has no checkpoint yet."""
-    if not (run_dir / NAME).is_file():
-        return None
-    _, metadata = _load(run_dir)
-    return Position(**json.loads(metadata["position"]))
-
-
-def restore_checkpoint(
-    run_dir: Path, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Adam]
-) -> None:
-    """Bring networks and optimisers to the state of the checkpoint in ``run_dir``.
+def newest_checkpoint(run_dir: Path) -> Checkpoint | None:
+    """The newest checkpoint of a run that can be read; None where there has not been one yet.
 
     Raises:
-        TrainingError: where the checkpoint belongs to other networks or is damaged.
+        TrainingError: where there are some, and all are damaged.
     """
-    tensors, _ = _load(run_dir)
-    try:
-        for name, network in networks.items():
-            network.load_state_dict(_under(f"{name}/", tensors))
-        for name, optimizer in optimizers.items():
-            _restore_moments(optimizer, _under(f"{name}.adam/", tensors))
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise TrainingError(f"the checkpoint in {run_dir} belongs to another recipe: {reason}") from error
+    damaged: list[Path] = []
+    for path in _newest_first(run_dir):
+        try:
+            tensors, metadata = load_tensors(path)
+            if int(metadata["checksum"]) != _checksum(tensors):
+                raise ModelError(f"{path} is damaged")
+            scaler = json.loads(metadata["scaler"])
+        except (ModelError, KeyError, ValueError):
+            damaged.append(path)
+            continue
+        return Checkpoint(path, _position(path), tensors, scaler, tuple(damaged))
+    if damaged:
+        raise TrainingError(
+            f"the run in {run_dir} cannot be resumed: {damaged[0].name} and all before it are damaged"
+        )
+    return None
+
+
+def has_checkpoint(run_dir: Path) -> bool:
+    """Whether a folder holds a checkpoint, readable or not."""
+    return bool(_newest_first(run_dir))
+
+
+def _newest_first(run_dir: Path) -> list[Path]:
+    paths = [path for path in (run_dir / FOLDER).glob("*.safetensors") if _NAME.fullmatch(path.name)]
+    return sorted(paths, key=_rank, reverse=True)
+
+
+_NAME = re.compile(rf"({'|'.join(STAGES)})-(\d+)\.safetensors")
+
+
+def _position(path: Path) -> Position:
+    match = _NAME.fullmatch(path.name)
+    assert match, "only such paths are listed"
+    return Position(match[1], int(match[2]))
+
+
+def _rank(path: Path) -> tuple[int, int]:
+    position = _position(path)
+    return STAGES.index(position.stage), position.step
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    """CRC-32 over all bytes, in the order of the names."""
+    checksum = 0
+    for name in sorted(tensors):
+        checksum = zlib.crc32(memoryview(tensors[name].reshape(-1).view(torch.uint8).numpy()), checksum)
+    return checksum
 
 
 def _restore_moments(optimizer: Adam, tensors: Mapping[str, Tensor]) -> None:
@@ -75,19 +165,12 @@ def _restore_moments(optimizer: Adam, tensors: Mapping[str, Tensor]) -> None:
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, moment = key.partition("/")
-        if (
-            value.shape == parameters[int(index)].shape
-        ):  # fused Adam takes for granted that memory is laid out alike
-            value = torch.empty_like(parameters[int(index)]).copy_(value)
+        if value.shape == parameters[int(index)].shape:
+            value = torch.empty_like(parameters[int(index)]).copy_(
+                value
+            )  # fused Adam takes like layouts for granted
         moments.setdefault(int(index), {})[moment] = value
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _load(run_dir: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        return load_tensors(run_dir / NAME)
-    except ModelError as error:
-        raise TrainingError(f"the run in {run_dir} cannot be resumed: {error}") from error
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

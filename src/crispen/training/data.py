@@ -1,4 +1,4 @@
-"""Training pictures: decoded once into a memory-mapped cache, then cropped at random.
+"""Training pictures, cropped at random out of a memory-mapped cache.
 
 The low-resolution picture is made once from the whole high-resolution one, by MATLAB's bicubic as the benchmarks
 are, so that crops have no borders of their own. Which crops a step sees depends on (seed, step) alone.
@@ -6,54 +6,70 @@ are, so that crops have no borders of their own. Which crops a step sees depends
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tarfile
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crispen import images
-from crispen.errors import DataError, PictureError
+from crispen.errors import DataError
+from crispen.training.cache import HR, LR, find_cache, read_index
+from crispen.training.records import Bytes
+from crispen.training.sources import Purpose, Source
 
-Bytes = NDArray[np.uint8]
+Integers = NDArray[np.int64]
+
+_PIXEL = np.dtype("V3")  # three bytes as one element: NumPy turns a picture twice as fast then
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Where one picture stands in the cache: sides in pixels of the low-resolution version, offsets in bytes."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What a step sees. Pictures lie channels-last in memory."""
 
-    name: str
-    height: int
-    width: int
-    lr_offset: int
-    hr_offset: int
+    lr: Tensor
+    """(N, 3, P/scale, P/scale) in [0, 1]."""
+    hr: Tensor
+    """(N, 3, P, P) in [0, 1]."""
+    labels: Tensor | None
+    """(N,) int64; None where not all pictures have one."""
 
 
 class Dataset:
     """Pairs of a low- and a high-resolution picture, memory-mapped.
 
     Args:
-        folder: what `build_cache` wrote.
+        folder: what `crispen.training.cache.find_cache` returns.
         scale: high-resolution pixels per low-resolution pixel.
+        patch_size: pictures with a side below this are left out.
     """
 
-    def __init__(self, folder: Path, *, scale: int) -> None:
+    def __init__(self, folder: Path, *, scale: int, patch_size: int) -> None:
         self.scale = scale
-        self.pairs = [Pair(**entry) for entry in json.loads((folder / "index.json").read_text())]
-        self._lr: Bytes = np.memmap(folder / "lr.bin", np.uint8, "r")
-        self._hr: Bytes = np.memmap(folder / "hr.bin", np.uint8, "r")
+        pairs, self.skipped = read_index(folder)
+        side = patch_size // scale
+        self.pairs = [pair for pair in pairs if min(pair.height, pair.width) >= side]
+        """Where each picture stands, in the order of their names."""
+        self.skipped += [
+            f"{pair.name} has {pair.width * scale}x{pair.height * scale} pixels, but a patch {patch_size}x{patch_size}"
+            for pair in pairs
+            if min(pair.height, pair.width) < side
+        ]
+        """A sentence for each file that could not be read and each picture that is too small."""
+        self._lr, self._hr = (_map_file(folder / name) for name in (LR, HR))
+        self._sides = np.array([(pair.height, pair.width) for pair in self.pairs], np.int64).reshape(-1, 2)
+        self._labels = np.array([-1 if pair.label is None else pair.label for pair in self.pairs], np.int64)
+        self.labelled = bool((self._labels >= 0).all())
+        """Whether every picture has a label."""
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def label(self, index: int) -> int | None:
+        """The picture's label; None where it has none."""
+        return self.pairs[index].label
 
     def lr(self, index: int) -> Bytes:
         """The small picture: (H, W, 3)."""
@@ -67,153 +83,122 @@ class Dataset:
 
     def whole(self, index: int) -> tuple[Tensor, Tensor]:
         """A picture as a batch of one: (1, 3, H, W) and (1, 3, H·scale, W·scale) in [0, 1]."""
-        return _to_tensor(self.lr(index)[np.newaxis]), _to_tensor(self.hr(index)[np.newaxis])
+        return _to_tensor(self.lr(index)[np.newaxis].copy()), _to_tensor(self.hr(index)[np.newaxis].copy())
 
-    def batch(self, *, seed: int, step: int, patch_size: int, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Random crops, flipped and rotated, the same for the same (seed, step).
+    def batch(
+        self,
+        *,
+        seed: int,
+        step: int,
+        patch_size: int,
+        batch_size: int,
+        candidates: int = 1,
+        augment: bool = True,
+        part: tuple[int, int] = (0, 1),
+    ) -> Batch:
+        """Random crops, the same for the same (seed, step).
 
-        Each pixel of the data is equally likely to be seen: pictures are drawn by their number of crops.
+        Each crop of the data is equally likely: pictures are drawn by their number of crops. Of several
+        ``candidates`` the one with the most detail is taken (in the manner of Wang et al., "SamplingAug", BMVC 2021).
 
-        Returns:
-            ``lr`` (N, 3, P/scale, P/scale) and ``hr`` (N, 3, P, P) with P the ``patch_size``, in [0, 1].
+        Args:
+            seed: of the run, or of a stage of it.
+            step: of the run, from 0.
+            patch_size: P, a multiple of the scale.
+            batch_size: N, all parts together.
+            candidates: crops drawn for each that is taken.
+            augment: turn each crop by a random multiple of 90 degrees, and mirror every other.
+            part: (rank, parts): return only that one of so many slices of the batch, which together are the whole.
         """
         random = np.random.default_rng([seed, step])
         side = patch_size // self.scale
-        odds = np.array([max(0, p.height - side + 1) * max(0, p.width - side + 1) for p in self.pairs], float)
-        crops = [
-            self._crop(index, side, random)
-            for index in random.choice(len(self.pairs), batch_size, p=odds / odds.sum())
-        ]
-        lr, hr = (np.stack(side) for side in zip(*crops, strict=True))
-        return _to_tensor(lr), _to_tensor(hr)
+        drawn = self._draw(random, side, (batch_size, candidates))
+        symmetry = random.integers(8, size=batch_size) if augment else np.zeros(batch_size, np.int64)
+        rank, parts = part
+        own = slice(batch_size * rank // parts, batch_size * (rank + 1) // parts)
+        crops = np.array([self._most_detailed(row, side) for row in drawn[own]], np.int64).reshape(-1, 3)
+        lr = np.empty((len(crops), side, side, 3), np.uint8)
+        hr = np.empty((len(crops), patch_size, patch_size, 3), np.uint8)
+        for place, (crop, turn) in enumerate(zip(crops, symmetry[own], strict=True)):
+            for source, target in zip(self._crop(crop, side), (lr, hr), strict=True):
+                _copy_turned(source, target[place], symmetry=int(turn))
+        labels = torch.from_numpy(self._labels[crops[:, 0]]) if self.labelled else None
+        return Batch(_to_tensor(lr), _to_tensor(hr), labels)
 
-    def _crop(self, index: int, side: int, random: np.random.Generator) -> tuple[Bytes, Bytes]:
-        pair, scale = self.pairs[index], self.scale
-        y = int(random.integers(pair.height - side + 1))
-        x = int(random.integers(pair.width - side + 1))
-        turns, mirrored = int(random.integers(4)), bool(random.integers(2))
-        lr = self.lr(index)[y : y + side, x : x + side]
-        hr = self.hr(index)[y * scale : (y + side) * scale, x * scale : (x + side) * scale]
-        return _turn(lr, turns, mirrored=mirrored), _turn(hr, turns, mirrored=mirrored)
+    def _draw(self, random: np.random.Generator, side: int, size: tuple[int, int]) -> Integers:
+        """Draw crops evenly from all there are: size + (3,) of a picture's index, and y and x in its small version."""
+        rows, columns = np.maximum(self._sides - side + 1, 0).T
+        ends = np.cumsum(rows * columns)  # how many crops there are up to the end of each picture
+        drawn = random.integers(ends[-1], size=size)
+        index = np.searchsorted(ends, drawn, side="right")
+        y, x = np.divmod(drawn - (ends - rows * columns)[index], columns[index])
+        return np.stack([index, y, x], axis=-1)
+
+    def _most_detailed(self, crops: Integers, side: int) -> Integers:
+        """Of crops (candidates, 3) the one with the most detail: (3,)."""
+        if len(crops) == 1:
+            return crops[0]
+        return crops[np.argmax([_detail(self._crop(crop, side)[0]) for crop in crops])]
+
+    def _crop(self, crop: Integers, side: int) -> tuple[Bytes, Bytes]:
+        """The same crop, one of `_draw`'s, of both versions; the side in pixels of the small one."""
+        index, y, x = map(int, crop)
+        small, large = _square(y, x, side), _square(y * self.scale, x * self.scale, side * self.scale)
+        return self.lr(index)[small], self.hr(index)[large]
 
 
-def open_dataset(paths: Sequence[Path], *, scale: int, patch_size: int, cache: Path) -> Dataset:
-    """Open the pictures of folders and tar files, building their cache on the first use.
+def open_dataset(
+    sources: Sequence[Source], *, scale: int, patch_size: int, cache: Path, purpose: Purpose = "train"
+) -> Dataset:
+    """Open the pictures of sources, building their cache on the first use.
 
     Args:
-        paths: folders (searched through), tar files, or single pictures.
+        sources: paths or URLs of what `crispen.training.sources` lists.
         scale: high-resolution pixels per low-resolution pixel.
         patch_size: pictures with a side below this are left out.
         cache: folder to keep decoded pictures in; the same pictures are decoded once.
+        purpose: which part to take of a source that has one for training and one for validation.
 
     Raises:
-        DataError: where a path is missing or no picture of use is found.
+        DataError: where a source is missing, no picture of use is found, or the cache cannot be written.
+        MissingExtra: for a URL where fsspec is not installed.
     """
-    folder = cache / _fingerprint(paths, scale)
-    if not (folder / "index.json").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        build_cache(paths, scale=scale, folder=folder)
-    dataset = Dataset(folder, scale=scale)
-    side = patch_size // scale
-    dataset.pairs = [pair for pair in dataset.pairs if min(pair.height, pair.width) >= side]
+    folder = find_cache(sources, scale=scale, cache=cache, purpose=purpose)
+    dataset = Dataset(folder, scale=scale, patch_size=patch_size)
     if not dataset.pairs:
-        raise DataError(f"no picture of at least {patch_size}x{patch_size} pixels in {_names(paths)}")
+        names = ", ".join(str(source) for source in sources)
+        raise DataError(f"no picture of at least {patch_size}x{patch_size} pixels in {names}")
     return dataset
 
 
-def build_cache(paths: Sequence[Path], *, scale: int, folder: Path) -> None:
-    """Decode pictures to RGB bytes, shrink each, and write ``hr.bin``, ``lr.bin`` and, last, ``index.json``.
-
-    Files that are no readable picture are left out and named in ``skipped.txt``; `DataError` if all are.
-    """
-    pairs: list[dict[str, str | int]] = []
-    skipped: list[str] = []
-    with (folder / "lr.bin").open("wb") as lr_file, (folder / "hr.bin").open("wb") as hr_file:
-        for name, file in _files(paths):
-            try:
-                hr = _crop_to_multiple(_read_rgb(file), scale)
-            except PictureError as error:
-                skipped.append(f"{name}: {error}")
-                continue
-            lr = images.resize(hr, 1 / scale)
-            offsets = {"lr_offset": lr_file.tell(), "hr_offset": hr_file.tell()}
-            pairs.append({"name": name, "height": lr.shape[0], "width": lr.shape[1], **offsets})
-            lr_file.write(lr.tobytes())
-            hr_file.write(hr.tobytes())
-    (folder / "skipped.txt").write_text("".join(f"{line}\n" for line in skipped))
-    if not pairs:
-        raise DataError(f"no readable picture in {_names(paths)}")
-    temporary = folder / "index.json.new"
-    temporary.write_text(json.dumps(pairs))
-    os.replace(temporary, folder / "index.json")  # noqa: PTH105
-
-
-def _files(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Name and place of every picture file, in an order that depends on the names alone."""
-    for path in paths:
-        if path.is_dir():
-            yield from ((str(file), file) for file in sorted(path.rglob("*")) if _is_picture(file))
-        elif path.is_file() and tarfile.is_tarfile(path):
-            yield from _members(path)
-        elif path.is_file():
-            yield str(path), path
-        else:
-            raise DataError(f"there is no training data at {path}")
-
-
-def _members(shard: Path) -> Iterator[tuple[str, Path]]:
-    """The pictures in a tar file, each unpacked for as long as it is looked at."""
-    with tempfile.TemporaryDirectory() as folder, tarfile.open(shard) as tar:
-        members = [member for member in tar if member.isfile() and _is_picture(Path(member.name))]
-        for index, member in enumerate(sorted(members, key=lambda member: member.name)):
-            content = tar.extractfile(member)
-            assert content is not None, "a regular file has content"
-            unpacked = Path(folder, f"{index}{Path(member.name).suffix}")
-            unpacked.write_bytes(content.read())
-            yield f"{shard}:{member.name}", unpacked
-            unpacked.unlink()
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in images.SUFFIXES
-
-
-def _read_rgb(path: Path) -> Bytes:
-    pixels = cast(Bytes, images.to_depth(images.read(path).pixels, 8))
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
-
-
-def _crop_to_multiple(hr: Bytes, scale: int) -> Bytes:
-    height, width = hr.shape[0] // scale * scale, hr.shape[1] // scale * scale
-    if not (height and width):
-        raise PictureError(f"a picture of {hr.shape[1]}x{hr.shape[0]} pixels is too small for scale {scale}")
-    return hr[:height, :width]
-
-
-def _fingerprint(paths: Sequence[Path], scale: int) -> str:
-    """Changes whenever a file does (by name, size or time), or the scale."""
-    digest = hashlib.sha256(f"scale {scale}".encode())
-    for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if not file.exists():
-                raise DataError(f"there is no training data at {file}")
-            status = file.stat()
-            digest.update(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
+def _map_file(path: Path) -> Bytes:
+    return np.asarray(np.memmap(path, np.uint8, "r"))  # slicing is slower while it is a memmap
 
 
 def _picture_at(buffer: Bytes, offset: int, height: int, width: int) -> Bytes:
     return buffer[offset : offset + height * width * 3].reshape(height, width, 3)
 
 
-def _turn(picture: Bytes, turns: int, *, mirrored: bool) -> Bytes:
-    turned = np.rot90(picture, turns)
-    return turned[:, ::-1] if mirrored else turned
+def _square(y: int, x: int, side: int) -> tuple[slice, slice]:
+    return slice(y, y + side), slice(x, x + side)
+
+
+def _detail(picture: Bytes) -> float:
+    """Mean absolute difference of neighbouring pixels, in green, which is nearest to luma."""
+    green = picture[:, :, 1].astype(np.int16)
+    return float(np.abs(np.diff(green, axis=0)).mean() + np.abs(np.diff(green, axis=1)).mean())
+
+
+def _copy_turned(source: Bytes, target: Bytes, *, symmetry: int) -> None:
+    """Copy a square picture (P, P, 3) as one of the eight symmetries of the square, of which 0 changes nothing."""
+    if symmetry == 0:
+        target[:] = source
+        return
+    pixels = source.view(_PIXEL)
+    pixels = pixels.swapaxes(0, 1) if symmetry & 4 else pixels
+    target.view(_PIXEL)[:] = pixels[:: -1 if symmetry & 2 else 1, :: -1 if symmetry & 1 else 1]
 
 
 def _to_tensor(pictures: Bytes) -> Tensor:
-    return torch.from_numpy(pictures.copy()).permute(0, 3, 1, 2).float().div_(255)  # channels last in memory
-
-
-def _names(paths: Sequence[Path]) -> str:
-    return ", ".join(str(path) for path in paths)
+    """(N, H, W, 3) to (N, 3, H, W) in [0, 1], which lies in memory as the pictures do."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255

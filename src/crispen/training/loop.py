@@ -1,4 +1,4 @@
-"""A training run, from recipe to weights: one flat loop, to be read from top to bottom.
+"""A training run, from recipe to weights: one loop, to be read from top to bottom.
 
 A run is an iterable of `Progress`; who iterates draws the bars. Whatever is random follows from (seed, step), so
 that a run resumed from its checkpoint goes on as if it had never stopped.
@@ -6,212 +6,308 @@ that a run resumed from its checkpoint goes on as if it had never stopped.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import Adam
 
-from crispen import zoo
-from crispen.errors import TrainingError
-from crispen.networks.discriminators import SRGANDiscriminator
-from crispen.networks.features import find_feature_weights, load_features
+from crispen.errors import DataError, TrainingError
 from crispen.networks.generators import SRResNet
-from crispen.networks.weights import load_weights_into, save_generator
-from crispen.runtimes.torch import choose_device
-from crispen.training import memory, run_log
-from crispen.training.checkpoint import Position, read_position, restore_checkpoint, save_checkpoint
-from crispen.training.data import Dataset, open_dataset
-from crispen.training.recipe import GanTable, PretrainTable, Recipe, StageTable, load_recipe
+from crispen.networks.weights import save_generator, save_tensors
+from crispen.training import building, memory
+from crispen.training.checkpoint import (
+    STAGES,
+    Checkpoint,
+    Position,
+    has_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from crispen.training.data import Batch, Dataset, open_dataset
+from crispen.training.environment import write_run_info
+from crispen.training.health import HealthMonitor
+from crispen.training.machine import loss_scaler, make_fabric
+from crispen.training.prefetch import prefetched
+from crispen.training.previews import write_previews
+from crispen.training.progress import Progress, Scalars
+from crispen.training.recipe import Recipe, span_in_steps
+from crispen.training.recipe_file import load_recipe
+from crispen.training.run_log import RunLog
 from crispen.training.schedule import learning_rate_at
-from crispen.training.steps import Arithmetic, Features, GanParts, Learner, Scalars, gan_step, pretrain_step
-from crispen.training.validation import validate
+from crispen.training.stages import Stage, chosen_stages, make_networks, make_stage
+from crispen.training.validation import validate, validate_classifier
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What one step did: its place in the run, and its numbers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What all stages of a run share."""
 
-    stage: str
-    step: int
-    steps: int
-    learning_rate: float
-    scalars: Scalars
-    validation: Scalars = field(default_factory=dict[str, float])
+    recipe: Recipe
+    run_dir: Path
+    fabric: Fabric
+    dataset: Dataset
+    valid: Dataset | None
+    generator: SRResNet
+    ema: SRResNet
+    """The running average of the generator's weights, which is validated and kept."""
+    log: RunLog | None
+    """None in all processes but the first, which alone writes files."""
+    should_stop: Callable[[], bool]
+    untold: list[str] = field(default_factory=list[str])
+    """Notes for the next `Progress`."""
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps in which as many crops are seen as there are pictures."""
+        return len(self.dataset) / self.recipe.data.batch_size
+
+    def in_steps(self, span: int | str) -> int:
+        """A recipe's span of time as a number of steps."""
+        return span_in_steps(span, steps_per_epoch=self.steps_per_epoch)
 
 
 def train(
     recipe: str | Recipe,
     *,
-    data: Sequence[Path],
-    valid: Path | None = None,
+    data: Sequence[str | Path],
+    valid: str | Path | None = None,
     run_dir: Path,
     overrides: Sequence[str] = (),
     features: Path | None = None,
     init: str | None = None,
     resume: bool = False,
     device: Literal["cpu", "cuda"] = "cpu",
+    should_stop: Callable[[], bool] = lambda: False,
+    command: Sequence[str] = (),
 ) -> Iterator[Progress]:
     """Run the stages of a recipe and leave ``weights.safetensors`` in ``run_dir``.
 
     Args:
         recipe: a bundled recipe's name, a path, or a `Recipe`.
-        data: training pictures: folders, tar files, files.
+        data: training pictures: folders, shards, URLs, files (see `crispen.training.sources`).
         valid: pictures to validate on; none skips validation.
-        run_dir: where checkpoint, log, recipe and weights go; must be new unless ``resume``.
+        run_dir: where checkpoints, log, previews and weights go; must hold no run unless ``resume``.
         overrides: ``key.of.a.table=value`` over what the recipe says.
         features: a file with the weights of the recipe's feature network, or a folder of such files.
-        init: weights for the generator to start from, over what the recipe says: a model's name or a path.
-        resume: go on from the checkpoint in ``run_dir``.
+        init: weights to start from, over what the recipe says: a model's name, a model's or run's folder, a file.
+        resume: go on from the newest checkpoint in ``run_dir``.
         device: ``cpu`` or ``cuda``.
+        should_stop: asked after each step; once it says yes, a checkpoint is written and the iteration ends.
+        command: the command line, for the run's records.
 
     Yields:
         A `Progress` after each step.
 
     Raises:
-        RecipeError, UsageError, DataError, ModelError, TrainingError: each before the first step.
+        RecipeError, UsageError, DataError, ModelError: each before the first step.
+        TrainingError: likewise; and where a loss is no longer a number, or a checkpoint cannot be written.
     """
     if isinstance(recipe, str):
         recipe = load_recipe(recipe, overrides=overrides)
-    start = _find_start(run_dir, resume=resume)
-    arithmetic = Arithmetic(torch.device(choose_device(device)), recipe.precision)
-    sizes = {"scale": recipe.generator.scale, "patch_size": recipe.data.patch_size}
-    dataset = open_dataset(data, cache=run_dir.parent / "cache", **sizes)
-    valid_dataset = open_dataset([valid], cache=run_dir.parent / "cache", **sizes) if valid else None
-
-    judges = _load_features(recipe, features, arithmetic)
-
+    checkpoint = _find_checkpoint(run_dir, resume=resume)
+    fabric = make_fabric(device=device, precision=recipe.precision)
+    dataset, valid_dataset = _open_data(recipe, data, valid, cache=run_dir.parent / "cache")
     memory.keep_freed_memory()
-    torch.manual_seed(recipe.seed)
-    network = arithmetic.place(_make_generator(recipe, init))
-    ema = copy.deepcopy(network).requires_grad_(False)
+    networks = make_networks(recipe, init=init, features=features, fabric=fabric)
+    generator = cast(SRResNet, networks.generator.module)
 
-    run_dir.mkdir(parents=True, exist_ok=True)
-    run_log.write_recipe(run_dir, recipe)
-    log = run_log.RunLog(run_dir)
+    with contextlib.ExitStack() as open_files:
+        log = None
+        if fabric.is_global_zero:
+            log = _open_run_dir(run_dir, recipe, data, command, resume_at=checkpoint)
+            open_files.callback(log.close)
+        run = Run(
+            recipe=recipe, run_dir=run_dir, fabric=fabric, dataset=dataset, valid=valid_dataset,
+            generator=generator, ema=copy.deepcopy(generator).requires_grad_(False),
+            log=log, should_stop=should_stop, untold=_opening_notes(dataset, checkpoint),
+        )  # fmt: skip
+        for name in chosen_stages(recipe):
+            if checkpoint and STAGES.index(name) < STAGES.index(checkpoint.position.stage):
+                continue
+            stage = make_stage(name, recipe, networks, run_dir=run_dir, fabric=fabric)
+            stopped = yield from _train_stage(run, stage, checkpoint)
+            if stopped:
+                return
+            checkpoint = None
+            _save_networks(run, stage, run_dir)
+        if fabric.is_global_zero:
+            save_generator(run.ema, run_dir / building.GENERATOR_FILE)
 
-    for stage, table in (("pretrain", recipe.stage.pretrain), ("gan", recipe.stage.gan)):
-        if table is None or (start and start.stage == "gan" and stage == "pretrain"):
-            continue
-        parts = _make_gan_parts(recipe, table, judges, arithmetic) if isinstance(table, GanTable) else None
-        generator = _learner(network, table)
-        networks, optimizers = _state(generator, ema, parts)
-        first = 0
-        if start and start.stage == stage:
-            restore_checkpoint(run_dir, networks, optimizers)
-            first = start.step
-        last_checkpoint = time.monotonic()
 
-        for step in range(first, table.steps):
-            lr, hr = _batch(recipe, dataset, stage, step, arithmetic)
-            rate = learning_rate_at(step, table)
-            if isinstance(table, PretrainTable):
-                scalars = pretrain_step(
-                    generator, lr, hr, table=table, learning_rate=rate, arithmetic=arithmetic
-                )
-            else:
-                assert parts is not None
-                ready = step >= table.discriminator_warmup_steps
-                scalars = gan_step(
-                    generator, parts, lr, hr, table=table, learning_rate=rate, train_generator=ready,
-                    arithmetic=arithmetic,
-                )  # fmt: skip
-            _average(ema, network, decay=_ema_decay(recipe.ema_decay, step))
+def _train_stage(run: Run, stage: Stage, checkpoint: Checkpoint | None) -> Generator[Progress, None, bool]:
+    """Do the steps of a stage; return whether it was stopped before its end."""
+    recipe, fabric = run.recipe, run.fabric
+    if checkpoint:
+        checkpoint.restore({**stage.modules, "ema": run.ema}, stage.optimizers, loss_scaler(fabric))
+    first, steps = (checkpoint.position.step if checkpoint else 0), run.in_steps(stage.table.steps)
+    health = HealthMonitor()
+    last_checkpoint = time.monotonic()
+
+    with contextlib.closing(prefetched(_batches(run, stage), range(first, steps))) as batches:
+        for step, batch in enumerate(batches, first):
+            learning_rate = learning_rate_at(step, stage.table, steps=steps)
+            scalars = stage.update(step, _on(fabric, batch), learning_rate)
+            if stage.name != "classifier":
+                _average(run.ema, run.generator, decay=_ema_decay(recipe.ema_decay, step))
 
             done = step + 1
-            validation: Scalars = {}
-            if valid_dataset and (done % recipe.validate_every == 0 or done == table.steps):
-                validation = validate(ema, valid_dataset, features=judges, arithmetic=arithmetic)
-            progress = Progress(stage, done, table.steps, rate, scalars, validation)
-            log.write(progress)
-            if done == table.steps or time.monotonic() - last_checkpoint > 60 * recipe.checkpoint_minutes:
-                save_checkpoint(run_dir, Position(stage, done), networks, optimizers)
+            epoch = done / run.steps_per_epoch
+            validation = _look(run, stage, done, steps)
+            progress = Progress(stage.name, done, steps, epoch, learning_rate, scalars, validation)
+            troubles = health.check(progress)
+            progress = replace(progress, notes=(*_told(run), *(trouble.message for trouble in troubles)))
+            if run.log:
+                run.log.write(progress)
+            for trouble in troubles:
+                if trouble.fatal or recipe.on_trouble == "stop":
+                    raise TrainingError(f"{trouble.message}; the last good checkpoint is in {run.run_dir}")
+
+            stopping = done < steps and _any(run.should_stop(), fabric)
+            minutes = (time.monotonic() - last_checkpoint) / 60
+            if stopping or done == steps or minutes > recipe.checkpoint_minutes:
+                _save_checkpoint(run, stage, done)
                 last_checkpoint = time.monotonic()
             yield progress
-        save_generator(ema, run_dir / f"{stage}.safetensors")
+            if stopping:
+                return True
+    return False
 
-    save_generator(ema, run_dir / "weights.safetensors")
 
-
-def _find_start(run_dir: Path, *, resume: bool) -> Position | None:
-    position = read_position(run_dir)
-    if position and not resume:
+def _find_checkpoint(run_dir: Path, *, resume: bool) -> Checkpoint | None:
+    if not resume and has_checkpoint(run_dir):
         raise TrainingError(
             f"{run_dir} holds a run already: add --resume to go on with it, or choose another --run-dir"
         )
-    if resume and not position:
+    checkpoint = newest_checkpoint(run_dir) if resume else None
+    if resume and not checkpoint:
         raise TrainingError(f"there is no checkpoint in {run_dir} to resume from")
-    return position
+    return checkpoint
 
 
-def _make_generator(recipe: Recipe, init: str | None) -> SRResNet:
-    table = recipe.generator
-    generator = SRResNet(
-        scale=table.scale,
-        num_blocks=table.num_blocks,
-        num_features=table.num_features,
-        batch_norm=table.batch_norm,
+def _open_data(
+    recipe: Recipe, data: Sequence[str | Path], valid: str | Path | None, *, cache: Path
+) -> tuple[Dataset, Dataset | None]:
+    scale, patch_size = recipe.generator.scale, recipe.data.patch_size
+    dataset = open_dataset(data, scale=scale, patch_size=patch_size, cache=cache)
+    if recipe.stage.classifier and not dataset.labelled:
+        raise DataError("the recipe trains a classifier, so --data must have labels: IDX or CIFAR files")
+    if valid is None:
+        return dataset, None
+    chosen = open_dataset([valid], scale=scale, patch_size=patch_size, cache=cache, purpose="valid")
+    if recipe.validate_pictures:
+        chosen.pairs = chosen.pairs[:: max(1, len(chosen) // recipe.validate_pictures)][
+            : recipe.validate_pictures
+        ]
+    return dataset, chosen
+
+
+def _open_run_dir(
+    run_dir: Path,
+    recipe: Recipe,
+    data: Sequence[str | Path],
+    command: Sequence[str],
+    *,
+    resume_at: Checkpoint | None,
+) -> RunLog:
+    """Write down what this run is, and open its log where the checkpoint left it."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    sources = [str(source) for source in data]
+    write_run_info(run_dir, recipe.model_dump_json(indent=2), seed=recipe.seed, data=sources, command=command)
+    position = (resume_at.position.stage, resume_at.position.step) if resume_at else None
+    return RunLog(run_dir, tensorboard=recipe.tensorboard, resume_at=position)
+
+
+def _opening_notes(dataset: Dataset, checkpoint: Checkpoint | None) -> list[str]:
+    notes = [f"left out {line}" for line in dataset.skipped]
+    if checkpoint:
+        notes += [
+            f"{path.name} is damaged: going on from {checkpoint.path.name}" for path in checkpoint.damaged
+        ]
+    return notes
+
+
+def _told(run: Run) -> list[str]:
+    """Take the notes that nobody has been told yet."""
+    notes = list(run.untold)
+    run.untold.clear()
+    return notes
+
+
+def _batches(run: Run, stage: Stage) -> Callable[[int], Batch]:
+    """This process' part of the batch of each step."""
+    seed = run.recipe.seed + STAGES.index(stage.name)
+    part = (run.fabric.global_rank, run.fabric.world_size)
+    arguments = run.recipe.data.model_dump()
+    return lambda step: run.dataset.batch(seed=seed, step=step, part=part, **arguments)
+
+
+def _on(fabric: Fabric, batch: Batch) -> Batch:
+    """The batch on the device."""
+    labels = None if batch.labels is None else batch.labels.to(fabric.device)
+    return Batch(batch.lr.to(fabric.device), batch.hr.to(fabric.device), labels)
+
+
+def _look(run: Run, stage: Stage, done: int, steps: int) -> Scalars:
+    """Validate, preview and keep weights where it is time to; return what was measured."""
+    every = run.recipe.snapshot_every
+    if every is not None and done % run.in_steps(every) == 0:
+        _save_networks(run, stage, run.run_dir / "snapshots", at=done)
+    if run.valid is None or (done % run.in_steps(run.recipe.validate_every) and done != steps):
+        return {}
+    if not run.fabric.is_global_zero:
+        return {}
+    if stage.name == "classifier":
+        return validate_classifier(stage.learners["classifier"].network, run.valid, fabric=run.fabric)
+    write_previews(
+        run.ema, run.valid, run.run_dir / "previews", name=f"{stage.name}-{done:08d}", forward=_enlarging(run)
     )
-    generator.damp_residuals(table.damp_residuals)
-    source = init or table.init
-    if source:
-        model = zoo.find(source)
-        if model.weights is None:
-            raise TrainingError(f"{source} has no weights.safetensors to start from")
-        load_weights_into(generator, model.weights)
-    return generator
+    return validate(run.ema, run.valid, judges=stage.judges, fabric=run.fabric)
 
 
-def _load_features(recipe: Recipe, source: Path | None, arithmetic: Arithmetic) -> list[Features]:
-    """The feature networks of the recipe's gan stage; none without that stage."""
-    loaded: list[Features] = []
-    for table in recipe.stage.gan.features if recipe.stage.gan else ():
-        path = find_feature_weights(table.network, source)
-        extractor = load_features(table.network, layers=list(table.layers), path=path)
-        loaded.append(Features(arithmetic.place(extractor), table))
-    return loaded
+def _enlarging(run: Run) -> Callable[[Tensor], Tensor]:
+    """The running average as a function, in the run's precision."""
+
+    def enlarge(lr: Tensor) -> Tensor:
+        with run.fabric.autocast():
+            return cast(Tensor, run.ema(lr.to(run.fabric.device))).float()
+
+    return enlarge
 
 
-def _make_gan_parts(
-    recipe: Recipe, table: GanTable, features: list[Features], arithmetic: Arithmetic
-) -> GanParts:
-    torch.manual_seed(recipe.seed + 1)
-    discriminator = SRGANDiscriminator(
-        num_features=recipe.discriminator.num_features,
-        batch_norm=recipe.discriminator.batch_norm,
-        patch_size=recipe.data.patch_size if recipe.discriminator.dense else None,
-    )
-    return GanParts(discriminator=_learner(arithmetic.place(discriminator), table), features=features)
+def _save_checkpoint(run: Run, stage: Stage, done: int) -> None:
+    if run.fabric.is_global_zero:
+        save_checkpoint(
+            run.run_dir, Position(stage.name, done), {**stage.modules, "ema": run.ema}, stage.optimizers,
+            scaler=loss_scaler(run.fabric), keep=run.recipe.keep_checkpoints,
+        )  # fmt: skip
 
 
-def _learner(network: nn.Module, table: StageTable) -> Learner:
-    return Learner(network, Adam(network.parameters(), table.learning_rate, table.betas, fused=True))
+def _save_networks(run: Run, stage: Stage, folder: Path, *, at: int | None = None) -> None:
+    """Keep what a stage has made: its generator (the running average) or classifier, and its discriminator."""
+    if run.fabric.is_global_zero:
+        folder.mkdir(exist_ok=True)
+        suffix = ".safetensors" if at is None else f"-{at:08d}.safetensors"
+        for name, module in stage.modules.items():
+            if name == "generator":
+                save_generator(run.ema, folder / f"{stage.name}{suffix}")
+            else:
+                save_tensors(module.state_dict(), folder / f"{name}{suffix}", metadata={})
+    run.fabric.barrier()
 
 
-def _state(
-    generator: Learner, ema: nn.Module, parts: GanParts | None
-) -> tuple[dict[str, nn.Module], dict[str, Adam]]:
-    """The networks and optimisers of a stage by the names that a checkpoint has for them."""
-    networks = {"generator": generator.network, "ema": ema}
-    optimizers = {"generator": generator.optimizer}
-    if parts:
-        networks["discriminator"] = parts.discriminator.network
-        optimizers["discriminator"] = parts.discriminator.optimizer
-    return networks, optimizers
-
-
-def _batch(
-    recipe: Recipe, dataset: Dataset, stage: str, step: int, arithmetic: Arithmetic
-) -> tuple[Tensor, Tensor]:
-    seed = recipe.seed + (stage == "gan")
-    sizes = {"patch_size": recipe.data.patch_size, "batch_size": recipe.data.batch_size}
-    lr, hr = dataset.batch(seed=seed, step=step, **sizes)
-    return lr.to(arithmetic.device), hr.to(arithmetic.device)
+def _any(flag: bool, fabric: Fabric) -> bool:
+    """Whether the flag is set in any process."""
+    if fabric.world_size == 1:
+        return flag
+    total = fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum")
+    return bool(cast(Tensor, total) > 0)
 
 
 def _ema_decay(decay: float, step: int) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
@@ -26,18 +28,136 @@ def perceptual_loss(
         sr: features of the generated pictures by layer, (N, C, H, W) each.
         hr: features of the true pictures.
         layers: the weight of each layer. The paper rescales VGG's features by 1/12.75 instead, which for squared
-            differences is a weight of 0.006.
+            differences is a weight of 0.00615.
         difference: mean squared or mean absolute difference.
     """
     terms = [weight * difference(sr[layer].float(), hr[layer].float()) for layer, weight in layers.items()]
     return sum(terms[1:], terms[0])
 
 
-def adversarial_loss(fake_logits: Tensor) -> Tensor:
-    """-log D(G(lr)), the paper's equation 6 (averaged, not summed): small where fakes pass for real."""
-    return functional.softplus(-fake_logits.float()).mean()
+def total_variation_loss(sr: Tensor) -> Tensor:
+    """Twice the mean squared difference of neighbours, down plus across: (N, C, H, W) to a scalar.
+
+    (Aly and Dubois 2005, scaled as in the reimplementations of SRGAN that weigh it with 2e-8.)
+    """
+    down = (sr[:, :, 1:] - sr[:, :, :-1]).square().mean()
+    across = (sr[:, :, :, 1:] - sr[:, :, :, :-1]).square().mean()
+    return 2 * (down + across)
 
 
-def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+def feature_matching_loss(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Mean absolute difference of the discriminator's activations, averaged over its layers.
+
+    (Larsen et al., "Autoencoding beyond pixels using a learned similarity metric", ICML 2016; Wang et al.,
+    "pix2pixHD", CVPR 2018, equation 4.)
+    """
+    return torch.stack(
+        [functional.l1_loss(f.float(), r.detach().float()) for f, r in zip(fake, real, strict=True)]
+    ).mean()
+
+
+def gradient_penalty(discriminator: nn.Module, hr: Tensor) -> Tensor:
+    """Half the mean squared norm of the logits' gradient at real pictures (N, C, H, W): R1 without its γ.
+
+    (Mescheder et al., "Which Training Methods for GANs do actually Converge?", ICML 2018, equation 9.)
+    """
+    real = hr.detach().requires_grad_()
+    logits = (
+        discriminator(real).float().flatten(1).mean(1)
+    )  # (N,), independent of one another without batch norm
+    (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean() / 2
+
+
+@dataclass(frozen=True, slots=True)
+class AdversarialForm:
+    """The two sides of a game between generator and discriminator, both of (real logits, fake logits)."""
+
+    discriminator_loss: Callable[[Tensor, Tensor], Tensor]
+    """What the discriminator makes small by telling real from fake."""
+    generator_loss: Callable[[Tensor, Tensor], Tensor]
+    """What the generator makes small by passing fake for real."""
+    generator_sees_real: bool = False
+    """Whether the generator's loss depends on the real logits."""
+
+
+def _bce(real: Tensor, fake: Tensor) -> Tensor:
     """-log D(hr) - log(1 - D(G(lr))), the discriminator's side of the paper's equation 2."""
-    return functional.softplus(-real_logits.float()).mean() + functional.softplus(fake_logits.float()).mean()
+    return functional.softplus(-real).mean() + functional.softplus(fake).mean()
+
+
+def _non_saturating(_: Tensor, fake: Tensor) -> Tensor:
+    """-log D(G(lr)), the paper's equation 6 (averaged, not summed): steep where fakes are found out."""
+    return functional.softplus(-fake).mean()
+
+
+def _saturating(_: Tensor, fake: Tensor) -> Tensor:
+    """log(1 - D(G(lr))), the generator's side of equation 2 to the letter: flat where fakes are found out."""
+    return -functional.softplus(fake).mean()
+
+
+def _least_squares(real: Tensor, fake: Tensor) -> Tensor:
+    """(D(hr) - 1)² + D(G(lr))² (Mao et al., "Least Squares GANs", ICCV 2017, equation 9, twice)."""
+    return (real - 1).square().mean() + fake.square().mean()
+
+
+def _least_squares_generator(_: Tensor, fake: Tensor) -> Tensor:
+    """(D(G(lr)) - 1)²."""
+    return (fake - 1).square().mean()
+
+
+def _least_squares_sigmoid(real: Tensor, fake: Tensor) -> Tensor:
+    """Mean of both squared errors of a discriminator that ends in a sigmoid, as Keras-GAN trains it."""
+    return _least_squares(torch.sigmoid(real), torch.sigmoid(fake)) / 2
+
+
+def _least_squares_sigmoid_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """(sigmoid(D(G(lr))) - 1)²."""
+    return _least_squares_generator(real, torch.sigmoid(fake))
+
+
+def _hinge(real: Tensor, fake: Tensor) -> Tensor:
+    """max(0, 1 - D(hr)) + max(0, 1 + D(G(lr))) (Lim and Ye, "Geometric GAN", 2017)."""
+    return functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()
+
+
+def _hinge_generator(_: Tensor, fake: Tensor) -> Tensor:
+    """-D(G(lr))."""
+    return -fake.mean()
+
+
+def _relativistic(real: Tensor, fake: Tensor) -> Tensor:
+    """Real is to be more real than the mean fake, and fake less than the mean real (Jolicoeur-Martineau 2019).
+
+    The mean of both cross-entropies, as ESRGAN has it (Wang et al. 2018, equations 1 and 2).
+    """
+    return (
+        functional.softplus(fake.mean() - real).mean() + functional.softplus(fake - real.mean()).mean()
+    ) / 2
+
+
+def _relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """The same with real and fake exchanged."""
+    return _relativistic(fake, real)
+
+
+def _one_minus(real: Tensor, fake: Tensor) -> Tensor:
+    """1 - D(hr) + D(G(lr)), D a probability."""
+    return 1 - torch.sigmoid(real).mean() + torch.sigmoid(fake).mean()
+
+
+def _one_minus_generator(_: Tensor, fake: Tensor) -> Tensor:
+    """1 - D(G(lr)), D a probability."""
+    return 1 - torch.sigmoid(fake).mean()
+
+
+ADVERSARIAL_FORMS: dict[str, AdversarialForm] = {
+    "bce": AdversarialForm(_bce, _non_saturating),
+    "bce-saturating": AdversarialForm(_bce, _saturating),
+    "least-squares": AdversarialForm(_least_squares, _least_squares_generator),
+    "least-squares-sigmoid": AdversarialForm(_least_squares_sigmoid, _least_squares_sigmoid_generator),
+    "hinge": AdversarialForm(_hinge, _hinge_generator),
+    "relativistic-average": AdversarialForm(_relativistic, _relativistic_generator, generator_sees_real=True),
+    "one-minus": AdversarialForm(_one_minus, _one_minus_generator),
+}
+"""By the name that a recipe uses."""

@@ -1,22 +1,20 @@
-"""Recipes: everything that decides what a training run does, in a TOML file that is checked before it starts.
+"""Recipes: everything that decides what a training run does.
 
-The classes below are the schema. Their docstrings say what each key means, and an unknown key is an error that
-names the nearest known one.
+The classes below are the schema of a recipe's TOML file, read by `crispen.training.recipe_file`. Their docstrings say
+what each key means; they are the JSON schema's descriptions, too. Unless a field says otherwise, its default is what
+the paper does (Ledig et al., CVPR 2017, section 3.2).
 """
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints
 
-from crispen.errors import RecipeError
+Span = PositiveInt | Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)? epochs?$")]
+"""A number of steps, or a text such as ``"2 epochs"``: passes over the pictures, a crop of each in a pass."""
 
-RECIPES = Path(__file__).parent / "recipes"
+NonNegativeFloat = Annotated[float, Field(ge=0)]
 
 
 class Table(BaseModel):
@@ -34,23 +32,38 @@ class GeneratorTable(Table):
     """Residual blocks in the body, B in the figure."""
     num_features: PositiveInt = 64
     """Channels of the convolutions in the body."""
+    activation: Literal["prelu", "relu", "swish"] = "prelu"
+    """The nonlinearity; swish is x·sigmoid(x)."""
+    output: Literal["linear", "symmetric", "tanh"] = "linear"
+    """What the last convolution stands for: the picture in [0, 1]; in [-1, 1], as the paper has it; or, through tanh,
+    in (-1, 1). In the latter two the pixel losses compare in that range, too, where they are 2 (l1) or 4 times (mse)
+    as large."""
     batch_norm: bool = True
-    """Normalise after each convolution of the body, as the paper does."""
+    """Normalise after each convolution of the body."""
+    batch_norm_momentum: PositiveFloat = 0.1
+    """Weight of the newest batch in the running statistics; Keras' momentum 0.8 is 0.2 here."""
     damp_residuals: PositiveFloat = 1.0
     """Factor on the initial weights of each block's last convolution; 0.1 serves networks without batch norm."""
     init: str | None = None
-    """Weights to start from: a bundled model's name or a path."""
+    """Weights to start from: a bundled model's name, a model's or a run's folder, or a file; none if empty."""
 
 
 class DiscriminatorTable(Table):
     """``[discriminator]``: the network that tells real from generated (Figure 4, bottom)."""
 
+    architecture: Literal["srgan", "residual"] = "srgan"
+    """The figure's eight convolutions, or residual blocks with skips."""
     num_features: PositiveInt = 64
     """Channels of the first convolution; the last has eight times as many."""
     batch_norm: bool = True
-    """Normalise after each convolution but the first, as the paper does."""
-    dense: bool = True
-    """End in the paper's two dense layers, which fix the patch size; without, each position is judged by itself."""
+    """Normalise after each convolution but the first."""
+    batch_norm_momentum: PositiveFloat = 0.1
+    """As the generator's."""
+    spectral_norm: bool = False
+    """Divide each weight by its largest singular value (Miyato et al. 2018)."""
+    head: Literal["dense", "position", "pooled", "patch"] = "dense"
+    """How it ends: in the figure's two dense layers, which fix the patch size; in the same at each position; in the
+    same after averaging over all positions; or in a single judgement for each position."""
 
 
 class DataTable(Table):
@@ -59,14 +72,18 @@ class DataTable(Table):
     patch_size: PositiveInt = 96
     """Side of a high-resolution crop in pixels, a multiple of the scale."""
     batch_size: PositiveInt = 16
-    """Crops in one step."""
+    """Crops in one step, all devices together."""
+    augment: bool = True
+    """Flip and rotate crops at random; false for digits."""
+    candidates: PositiveInt = 1
+    """Crops drawn for each that is used, the one with the most detail; 1 draws evenly, 3 leaves flat skies out."""
 
 
 class StageTable(Table):
-    """What both stages have."""
+    """What all stages have."""
 
-    steps: PositiveInt
-    """Generator updates in this stage."""
+    steps: Span
+    """Updates in this stage, or how often it goes through the pictures, as in ``"350 epochs"``."""
     learning_rate: PositiveFloat = 1e-4
     """Adam's learning rate (after the warm-up, before any decay)."""
     schedule: Literal["constant", "cosine", "halves"] = "constant"
@@ -75,47 +92,92 @@ class StageTable(Table):
     """Steps over which the learning rate rises linearly from zero."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's decay rates of the first and second moment."""
-    pixel_loss: Literal["l1", "mse"] = "mse"
-    """Mean absolute or mean squared difference of the pixels."""
 
 
-class PretrainTable(StageTable):
-    """``[stage.pretrain]``: the generator alone, on the pixel loss."""
+class ClassifierTable(StageTable):
+    """``[stage.classifier]``: a classifier of the labelled pictures, trained first, to judge generated ones later."""
+
+    learning_rate: PositiveFloat = 1e-3
+    """Adam's learning rate."""
 
 
 class FeaturesTable(Table):
-    """``[[stage.gan.features]]``: a feature network whose layers are compared (the paper's equation 5)."""
+    """``[[stage.….features]]``: a feature network whose layers are compared (the paper's equation 5)."""
 
-    network: Literal["vgg16", "vgg19", "vgg19-normalised", "squeezenet"]
-    """Which network; its weights come from ``--features``."""
+    network: str
+    """``vgg16``, ``vgg19``, ``vgg19-normalised``, ``squeezenet``, ``squeezenet-torchvision``, or ``timm:`` and the
+    name of any model of timm's. Weights come from ``--features`` or, for torchvision's and timm's, by download."""
     layers: dict[str, PositiveFloat]
-    """Layers by name (``relu2_2``, ``conv5_4``, ``fire9``), each with its weight in the sum.
+    """Layers by name (``relu2_2``, ``conv5_4``, ``fire9``, timm's module names), each with its weight in the sum.
 
     The paper's rescaling of VGG's features by 1/12.75 is a weight of 0.00615 for squared differences."""
     loss: Literal["l1", "mse"] = "mse"
     """How features are compared; the paper has the squared difference."""
 
 
-class GanTable(StageTable):
-    """``[stage.gan]``: generator and discriminator in turn (the paper's equations 2 and 3)."""
+class GeneratorStageTable(StageTable):
+    """What the stages that train the generator share: the loss on content."""
 
-    pixel_weight: float = Field(default=0.0, ge=0)
+    pixel_loss: Literal["l1", "mse"] = "mse"
+    """Mean absolute or mean squared difference of the pixels (equation 4)."""
+    pixel_weight: NonNegativeFloat = 1.0
+    """Weight of the pixel loss."""
+    perceptual_weight: NonNegativeFloat = 0.0
+    """Weight of the feature loss (equation 5)."""
+    features: tuple[FeaturesTable, ...] = ()
+    """Feature networks of the perceptual loss."""
+    total_variation_weight: NonNegativeFloat = 0.0
+    """Weight of the squared differences of neighbouring pixels."""
+    classifier_weight: NonNegativeFloat = 0.0
+    """Weight of the classifier's cross-entropy on the generated pictures."""
+
+
+class PretrainTable(GeneratorStageTable):
+    """``[stage.pretrain]``: the generator alone, on the loss on content."""
+
+
+class GanTable(GeneratorStageTable):
+    """``[stage.gan]``: generator and discriminator in turn (equations 2 and 3)."""
+
+    pixel_weight: NonNegativeFloat = 0.0
     """Weight of the pixel loss; the paper's SRGAN-VGG has none."""
-    perceptual_weight: float = Field(default=1.0, ge=0)
+    perceptual_weight: NonNegativeFloat = 1.0
     """Weight of the feature loss; 1 in the paper."""
-    adversarial_weight: float = Field(default=1e-3, ge=0)
-    """Weight of the adversarial loss; 1e-3 in the paper."""
+    adversarial: Literal[
+        "bce",
+        "bce-saturating",
+        "least-squares",
+        "least-squares-sigmoid",
+        "hinge",
+        "relativistic-average",
+        "one-minus",
+    ] = "bce"
+    """The game: cross-entropy with the generator's loss of equation 6 or with equation 2 to the letter; squared
+    differences to 1 and 0 of logits (Mao et al. 2017) or of their sigmoid (as Keras' versions); hinge (Lim and Ye
+    2017); relativistic average (Jolicoeur-Martineau 2019); or 1 - D as it is."""
+    adversarial_weight: NonNegativeFloat = 1e-3
+    """Weight of the adversarial loss."""
+    feature_matching_weight: NonNegativeFloat = 0.0
+    """Weight of the mean absolute difference in the discriminator's own activations, which needs no other network's
+    weights (Larsen et al. 2016)."""
+    jitter: int = Field(default=0, ge=0)
+    """Discriminator and feature networks see the pictures through a window that is smaller by so many pixels and
+    moved at random in each step, so that their strides print no grid on what is generated."""
+    r1_weight: NonNegativeFloat = 0.0
+    """Weight γ of the penalty on the discriminator's gradient at real pictures (Mescheder et al. 2018)."""
+    classifier_discriminator_weight: NonNegativeFloat = 0.0
+    """Weight of the classifier's cross-entropy in the discriminator's loss: published, and without a gradient there."""
     discriminator_learning_rate: PositiveFloat | None = None
     """The discriminator's own learning rate, where it is not the generator's."""
     discriminator_warmup_steps: int = Field(default=0, ge=0)
     """Steps at the start that train the discriminator alone, so that its first advice is worth something."""
-    features: tuple[FeaturesTable, ...] = ()
-    """Feature networks of the perceptual loss."""
 
 
 class StagesTable(Table):
-    """``[stage.…]``: one or both, in this order."""
+    """``[stage.…]``: one or more, in this order."""
 
+    classifier: ClassifierTable | None = None
+    """A classifier of labelled pictures."""
     pretrain: PretrainTable | None = None
     """The generator alone."""
     gan: GanTable | None = None
@@ -127,113 +189,41 @@ class Recipe(Table):
 
     title: str
     """One line for ``crispen recipes``."""
+    cost: str = ""
+    """What it takes, for ``crispen recipes``: time and hardware."""
     seed: int = Field(default=0, ge=0)
     """Decides the first weights and, with the step, every batch."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Arithmetic of the networks; weights and optimiser are fp32 always."""
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    """Arithmetic of the networks; weights and optimiser are fp32 always. fp16, with its scaling, is for older GPUs."""
+    compile: Literal["no", "default", "reduce-overhead"] = "no"
+    """torch.compile's mode; reduce-overhead has CUDA graphs."""
+    accumulate: PositiveInt = 1
+    """Parts in which a batch goes through the networks, to save memory; the update is that of the whole batch (batch
+    norm aside, which sees each part by itself)."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the running average of the weights that is validated and shipped; 0 for none."""
-    validate_every: PositiveInt = 1000
-    """Steps between two validations."""
+    validate_every: Span = 1000
+    """Time between two validations, each with a preview."""
+    validate_pictures: PositiveInt | None = None
+    """How many of the validation pictures are used, evenly chosen; all where it is missing."""
+    snapshot_every: Span | None = None
+    """Time between two sets of weights that are kept, with a preview; none where it is missing."""
     checkpoint_minutes: PositiveFloat = 5.0
     """Time between two checkpoints."""
+    keep_checkpoints: PositiveInt = 2
+    """How many of the newest checkpoints are kept."""
+    on_trouble: Literal["warn", "stop"] = "warn"
+    """What to do when the run looks unhealthy; NaN and infinity always stop it."""
+    tensorboard: bool = False
+    """Write the log for TensorBoard, too."""
     generator: GeneratorTable = GeneratorTable()
     discriminator: DiscriminatorTable = DiscriminatorTable()
     data: DataTable = DataTable()
     stage: StagesTable
 
 
-def recipes() -> list[tuple[str, str]]:
-    """The bundled recipes: (name, one line) each."""
-    return [(path.stem, load_recipe(path.stem).title) for path in sorted(RECIPES.glob("*.toml"))]
-
-
-def load_recipe(name_or_path: str, *, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a bundled recipe by name, or any by path, and apply ``key.of.a.table=value`` overrides.
-
-    Raises:
-        RecipeError: in one sentence, for a recipe that is unknown, unreadable or wrong.
-    """
-    path = _find(name_or_path)
-    try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not readable as TOML: {error}") from error
-    for override in overrides:
-        _override(values, override)
-    try:
-        recipe = Recipe.model_validate(values)
-    except ValidationError as error:
-        raise RecipeError(f"{path.name}: {_first_problem(error)}") from error
-    _check_whole(recipe, path.name)
-    return recipe
-
-
-def _find(name_or_path: str) -> Path:
-    bundled = RECIPES / f"{name_or_path}.toml"
-    if bundled.is_file():
-        return bundled
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    known = sorted(recipe.stem for recipe in RECIPES.glob("*.toml"))
-    raise RecipeError(
-        f"there is no recipe {name_or_path!r}{_suggestion(name_or_path, known)}; bundled are {', '.join(known)}"
-    )
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals:
-        raise RecipeError(f"--set takes key=value, as in stage.gan.learning_rate=1e-4, not {override!r}")
-    *tables, last = key.strip().split(".")
-    for table in tables:
-        inner: object = values.setdefault(table, {})
-        if not isinstance(inner, dict):
-            raise RecipeError(f"--set {override}: {table} is not a table of the recipe")
-        values = cast(dict[str, Any], inner)
-    try:
-        values[last] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        values[last] = value.strip()
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key {where}{_suggestion(str(problem['loc'][-1]), _all_keys(Recipe))}"
-    return f"{where}: {problem['msg']}, not {problem['input']!r}"
-
-
-def _all_keys(table: type[BaseModel]) -> set[str]:
-    keys: set[str] = set()
-    tables = [table, *StageTable.__subclasses__(), *Table.__subclasses__()]
-    for known in tables:
-        keys |= set(known.model_fields)
-    return keys
-
-
-def _suggestion(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
-def _check_whole(recipe: Recipe, name: str) -> None:
-    stages = recipe.stage
-    if stages.pretrain is None and stages.gan is None:
-        raise RecipeError(f"{name}: a recipe needs [stage.pretrain], [stage.gan] or both")
-    if recipe.data.patch_size % recipe.generator.scale:
-        raise RecipeError(
-            f"{name}: data.patch_size must be a multiple of the scale {recipe.generator.scale}, "
-            f"not {recipe.data.patch_size}"
-        )
-    if stages.gan and stages.gan.perceptual_weight > 0 and not stages.gan.features:
-        raise RecipeError(
-            f"{name}: stage.gan.perceptual_weight is above 0, but no [[stage.gan.features]] is given"
-        )
-    if stages.gan and recipe.discriminator.dense and recipe.data.patch_size % 16:
-        raise RecipeError(
-            f"{name}: a discriminator with dense layers needs a data.patch_size that is a multiple of 16, "
-            f"not {recipe.data.patch_size}"
-        )
+def span_in_steps(span: int | str, *, steps_per_epoch: float) -> int:
+    """A `Span` as a number of steps, at least 1."""
+    if isinstance(span, int):
+        return span
+    return max(1, round(float(span.split()[0]) * steps_per_epoch))

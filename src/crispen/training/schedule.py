@@ -7,10 +7,10 @@ import math
 from crispen.training.recipe import StageTable
 
 
-def learning_rate_at(step: int, table: StageTable) -> float:
-    """Adam's learning rate for the update after ``step`` updates of a stage."""
+def learning_rate_at(step: int, table: StageTable, *, steps: int) -> float:
+    """Adam's learning rate for the update after ``step`` of a stage's ``steps`` updates."""
     warmup = min(1.0, (step + 1) / (table.warmup_steps + 1))
-    progress = step / table.steps
+    progress = step / steps
     match table.schedule:
         case "constant":
             decay = 1.0

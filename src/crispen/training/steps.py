@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Protocol, cast
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import Adam
 
 from crispen.networks.features import FeatureExtractor
-from crispen.training.losses import PIXEL_LOSSES, adversarial_loss, discriminator_loss, perceptual_loss
-from crispen.training.recipe import FeaturesTable, GanTable, PretrainTable
+from crispen.training.data import Batch
+from crispen.training.losses import (
+    ADVERSARIAL_FORMS,
+    PIXEL_LOSSES,
+    feature_matching_loss,
+    gradient_penalty,
+    perceptual_loss,
+    total_variation_loss,
+)
+from crispen.training.machine import loss_scaler
+from crispen.training.progress import Scalars
+from crispen.training.recipe import FeaturesTable, GanTable, GeneratorStageTable
 
-Scalars = dict[str, float]
-Network = TypeVar("Network", bound=nn.Module)
+Terms = dict[str, Tensor]
+"""Losses by name, each a scalar tensor, before they are weighted."""
+
+Window = Callable[[Tensor], Tensor]
+"""Cuts the part of pictures that is judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """A network and the optimiser of its weights."""
+    """A network and the optimiser of its weights.
+
+    ``network`` is what computes (cast, and averaging gradients over processes); ``module`` is the network itself, which
+    holds the weights.
+    """
 
     network: nn.Module
+    module: nn.Module
     optimizer: Adam
 
-    def descend(self, loss: Tensor, *, learning_rate: float) -> None:
-        """One update of the weights down the gradient of ``loss``."""
+    def update(self, *, learning_rate: float) -> None:
+        """Let the gathered gradients move the weights, and forget them."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,131 +73,220 @@ class Features:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Arithmetic:
-    """Where the networks run and in what precision."""
-
-    device: torch.device
-    precision: Literal["fp32", "bf16"]
-
-    def place(self, network: Network) -> Network:
-        """Move a network to the device, channels last, which bf16 convolutions are fastest with."""
-        return network.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue, reportUnknownVariableType]  # torch's overloads forget this one
-
-    @contextmanager
-    def autocast(self) -> Generator[None]:
-        """Run what is inside in the chosen precision, weights staying fp32."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            yield
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GanParts:
-    """What the gan stage has besides the generator."""
+class Judges:
+    """Fixed networks that the content of a generated picture is judged by."""
 
-    discriminator: Learner
-    features: list[Features] = field(default_factory=list[Features])
+    features: Sequence[Features] = field(default_factory=list[Features])
+    """Feature networks of the perceptual loss."""
+    classifier: nn.Module | None = None
+    """A classifier of labelled pictures."""
+    symmetric: bool = False
+    """Whether pixels are compared in [-1, 1], the range of the paper's targets, and not in [0, 1]."""
+
+    def cross_entropy(self, sr: Tensor, labels: Tensor | None) -> Tensor:
+        """How surprised the classifier is by the true labels of generated pictures."""
+        assert self.classifier is not None, "a recipe that weighs a classifier has one"
+        assert labels is not None, "and its data has labels"
+        return functional.cross_entropy(self.classifier(sr).float(), labels)
+
+
+class Discriminator(Protocol):
+    """A network that can give its activations away, too."""
+
+    def forward_features(self, picture: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Activations and logits."""
+        ...
+
+
+def classifier_step(classifier: Learner, batch: Batch, *, learning_rate: float, fabric: Fabric) -> Scalars:
+    """Teach the classifier the labels of true pictures."""
+    assert batch.labels is not None, "labelled data was checked for"
+    logits = classifier.network(batch.hr)
+    loss = functional.cross_entropy(logits.float(), batch.labels)
+    fabric.backward(loss)
+    classifier.update(learning_rate=learning_rate)
+    accuracy = (logits.argmax(1) == batch.labels).float().mean()
+    return _numbers(fabric, {"classifier_loss": loss, "classifier_accuracy": accuracy})
 
 
 def pretrain_step(
     generator: Learner,
-    lr: Tensor,
-    hr: Tensor,
+    judges: Judges,
+    batch: Batch,
     *,
-    table: PretrainTable,
+    table: GeneratorStageTable,
     learning_rate: float,
-    arithmetic: Arithmetic,
+    fabric: Fabric,
+    accumulate: int = 1,
 ) -> Scalars:
-    """Move the generator towards the pixels of ``hr`` (the paper's section 3.2, SRResNet).
+    """Move the generator towards the content of ``hr`` (the paper's section 3.2, SRResNet).
 
     Args:
         generator: the network to train.
-        lr: (N, 3, H, W) in [0, 1].
-        hr: (N, 3, H·scale, W·scale) in [0, 1].
+        judges: fixed networks of the loss on content.
+        batch: ``lr`` (N, 3, H, W) and ``hr`` (N, 3, H·scale, W·scale) in [0, 1].
         table: the recipe's ``[stage.pretrain]``.
         learning_rate: at this step.
-        arithmetic: device and precision.
+        fabric: device, precision and processes.
+        accumulate: parts in which the batch is computed.
     """
-    with arithmetic.autocast():
-        sr = generator.network(lr)
-    loss = PIXEL_LOSSES[table.pixel_loss](sr.float(), hr)
-    generator.descend(loss, learning_rate=learning_rate)
-    return {"pixel_loss": loss.item()}
+    found: list[Terms] = []
+    for last, part in _parts(batch, accumulate):
+        with fabric.no_backward_sync(generator.network, enabled=not last):
+            terms = _content(generator.network(part.lr), part, judges, table, fabric, _whole)
+            loss = _weighted_content(terms, table)
+            fabric.backward(loss / accumulate)
+        found.append({**terms, "generator_loss": loss})
+    norm = _gradient_norm(generator, fabric)
+    generator.update(learning_rate=learning_rate)
+    return _numbers(fabric, {**_mean(found), "generator_gradient_norm": norm})
 
 
 def gan_step(
     generator: Learner,
-    parts: GanParts,
-    lr: Tensor,
-    hr: Tensor,
+    discriminator: Learner,
+    judges: Judges,
+    batch: Batch,
     *,
     table: GanTable,
     learning_rate: float,
+    fabric: Fabric,
+    offset: tuple[int, int] = (0, 0),
     train_generator: bool = True,
-    arithmetic: Arithmetic,
+    accumulate: int = 1,
 ) -> Scalars:
     """Train the discriminator, then the generator against it (the paper's equations 2 and 3).
 
     Args:
         generator: the network that enlarges.
-        parts: discriminator and feature networks.
-        lr: (N, 3, H, W) in [0, 1].
-        hr: (N, 3, H·scale, W·scale) in [0, 1].
+        discriminator: the network that it is to deceive.
+        judges: fixed networks of the loss on content.
+        batch: ``lr`` (N, 3, H, W) and ``hr`` (N, 3, H·scale, W·scale) in [0, 1].
         table: the recipe's ``[stage.gan]``.
         learning_rate: the generator's at this step.
+        fabric: device, precision and processes.
+        offset: where the window stands through which pictures are judged, in pixels from above and from the left,
+            each at most the table's ``jitter``.
         train_generator: False while the discriminator warms up.
-        arithmetic: device and precision.
+        accumulate: parts in which the batch is computed; above 1 the generator computes each part twice.
     """
     ratio = (table.discriminator_learning_rate or table.learning_rate) / table.learning_rate
-    with arithmetic.autocast(), torch.set_grad_enabled(train_generator):
-        sr = generator.network(lr)
-    scalars = _discriminator_update(parts.discriminator, sr.detach(), hr, learning_rate * ratio, arithmetic)
-    if train_generator:
-        scalars |= _generator_update(generator, parts, sr.float(), hr, table, learning_rate, arithmetic)
-    return scalars
+    window = _window(offset, table.jitter)
+    judged: list[Terms] = []
+    enlarged: list[Tensor] = []
+    for last, part in _parts(batch, accumulate):
+        with torch.set_grad_enabled(train_generator and accumulate == 1):
+            enlarged = [generator.network(part.lr)]
+        with fabric.no_backward_sync(discriminator.network, enabled=not last):
+            terms = _discriminator_terms(discriminator, judges, enlarged[0].detach(), part, table, window)
+            fabric.backward(terms["discriminator_loss"] / accumulate)
+        judged.append(terms)
+    discriminator.update(learning_rate=learning_rate * ratio)
+    if not train_generator:
+        return _numbers(fabric, _mean(judged))
+
+    found: list[Terms] = []
+    for last, part in _parts(batch, accumulate):
+        with fabric.no_backward_sync(generator.network, enabled=not last):
+            sr = enlarged[0] if accumulate == 1 else generator.network(part.lr)
+            terms = _content(sr, part, judges, table, fabric, window)
+            terms |= _adversarial(
+                window(sr), window(part.hr), cast(Discriminator, discriminator.module), table, fabric
+            )
+            loss = (
+                _weighted_content(terms, table)
+                + table.adversarial_weight * terms["adversarial_loss"]
+                + table.feature_matching_weight * terms.get("feature_matching_loss", 0)
+            )
+            fabric.backward(loss / accumulate)
+        found.append({**terms, "generator_loss": loss})
+    norm = _gradient_norm(generator, fabric)
+    generator.update(learning_rate=learning_rate)
+    return _numbers(fabric, {**_mean(found), **_mean(judged), "generator_gradient_norm": norm})
 
 
-def _discriminator_update(
-    discriminator: Learner, sr: Tensor, hr: Tensor, learning_rate: float, arithmetic: Arithmetic
-) -> Scalars:
-    with arithmetic.autocast():
-        real_logits = discriminator.network(hr)
-        fake_logits = discriminator.network(sr.float())
-    loss = discriminator_loss(real_logits, fake_logits)
-    discriminator.descend(loss, learning_rate=learning_rate)
-    return {
-        "discriminator_loss": loss.item(),
-        "real_probability": torch.sigmoid(real_logits.float()).mean().item(),
-        "fake_probability": torch.sigmoid(fake_logits.float()).mean().item(),
-    }
-
-
-def _generator_update(
-    generator: Learner,
-    parts: GanParts,
+def _content(
     sr: Tensor,
-    hr: Tensor,
-    table: GanTable,
-    learning_rate: float,
-    arithmetic: Arithmetic,
-) -> Scalars:
-    pixel = PIXEL_LOSSES[table.pixel_loss](sr, hr)
-    with arithmetic.autocast():
-        perceptual = torch.stack([sr.new_zeros(()), *(f.distance(sr, hr) for f in parts.features)]).sum()
-        with _read_only(parts.discriminator.network):
-            fake_logits = parts.discriminator.network(sr)
-    adversarial = adversarial_loss(fake_logits)
-    loss = (
-        table.pixel_weight * pixel
-        + table.perceptual_weight * perceptual
-        + table.adversarial_weight * adversarial
+    batch: Batch,
+    judges: Judges,
+    table: GeneratorStageTable,
+    fabric: Fabric,
+    window: Window,
+) -> Terms:
+    """How far a generated picture is from the true one: the terms that the recipe gives a weight."""
+    sr, hr = sr.float(), batch.hr
+    spread = 2 if judges.symmetric else 1
+    terms = {"pixel_loss": PIXEL_LOSSES[table.pixel_loss](spread * sr, spread * hr)}
+    with fabric.autocast():
+        if table.perceptual_weight:
+            distances = [features.distance(window(sr), window(hr)) for features in judges.features]
+            terms["perceptual_loss"] = torch.stack(distances).sum()
+        if table.classifier_weight:
+            terms["classifier_loss"] = judges.cross_entropy(sr, batch.labels)
+    if table.total_variation_weight:
+        terms["total_variation_loss"] = total_variation_loss(spread * sr)
+    return terms
+
+
+def _weighted_content(terms: Terms, table: GeneratorStageTable) -> Tensor:
+    return (
+        table.pixel_weight * terms["pixel_loss"]
+        + table.perceptual_weight * terms.get("perceptual_loss", 0)
+        + table.total_variation_weight * terms.get("total_variation_loss", 0)
+        + table.classifier_weight * terms.get("classifier_loss", 0)
     )
-    generator.descend(loss, learning_rate=learning_rate)
+
+
+def _discriminator_terms(
+    discriminator: Learner, judges: Judges, sr: Tensor, batch: Batch, table: GanTable, window: Window
+) -> Terms:
+    real = discriminator.network(window(batch.hr)).float()
+    fake = discriminator.network(window(sr.float())).float()
+    loss = ADVERSARIAL_FORMS[table.adversarial].discriminator_loss(real, fake)
+    if table.r1_weight:
+        loss = loss + table.r1_weight * gradient_penalty(discriminator.module, window(batch.hr))
+    if table.classifier_discriminator_weight:
+        with torch.no_grad():
+            cross_entropy = judges.cross_entropy(sr, batch.labels)
+        loss = loss + table.classifier_discriminator_weight * cross_entropy
     return {
-        "pixel_loss": pixel.item(),
-        "perceptual_loss": perceptual.item(),
-        "adversarial_loss": adversarial.item(),
+        "discriminator_loss": loss,
+        "real_probability": torch.sigmoid(real).mean(),
+        "fake_probability": torch.sigmoid(fake).mean(),
     }
+
+
+def _adversarial(
+    sr: Tensor, hr: Tensor, discriminator: Discriminator, table: GanTable, fabric: Fabric
+) -> Terms:
+    """What the discriminator says of the generated pictures; its weights gather no gradient."""
+    form = ADVERSARIAL_FORMS[table.adversarial]
+    with _read_only(cast(nn.Module, discriminator)), fabric.autocast():
+        fake_features, fake = discriminator.forward_features(sr.float())
+        real_features, real = [], fake
+        if form.generator_sees_real or table.feature_matching_weight:
+            with torch.no_grad():
+                real_features, real = discriminator.forward_features(hr)
+    terms = {"adversarial_loss": form.generator_loss(real.float(), fake.float())}
+    if table.feature_matching_weight:
+        terms["feature_matching_loss"] = feature_matching_loss(fake_features, real_features)
+    return terms
+
+
+def _whole(picture: Tensor) -> Tensor:
+    return picture
+
+
+def _window(offset: tuple[int, int], jitter: int) -> Window:
+    """A function that cuts the same window, smaller by ``jitter`` pixels, from pictures (N, C, H, W)."""
+    y, x = offset
+
+    def cut(picture: Tensor) -> Tensor:
+        height, width = picture.shape[-2] - jitter, picture.shape[-1] - jitter
+        return picture[..., y : y + height, x : x + width]
+
+    return cut if jitter else _whole
 
 
 @contextmanager
@@ -189,3 +297,30 @@ def _read_only(network: nn.Module) -> Generator[None]:
         yield
     finally:
         network.requires_grad_(True)
+
+
+def _parts(batch: Batch, count: int) -> Iterator[tuple[bool, Batch]]:
+    """The batch in equal parts, each with whether it is the last."""
+    lrs, hrs = batch.lr.chunk(count), batch.hr.chunk(count)
+    labels = batch.labels.chunk(count) if batch.labels is not None else [None] * count
+    for index, (lr, hr, label) in enumerate(zip(lrs, hrs, labels, strict=True), start=1):
+        yield index == count, Batch(lr, hr, label)
+
+
+def _gradient_norm(learner: Learner, fabric: Fabric) -> Tensor:
+    """Euclidean norm of the gathered gradient."""
+    gradients = [weight.grad for weight in learner.module.parameters() if weight.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    scaler = loss_scaler(fabric)
+    return norm / scaler.get_scale() if scaler else norm
+
+
+def _mean(found: Sequence[Terms]) -> Terms:
+    """The terms of all parts of a batch in one."""
+    return {name: torch.stack([terms[name].detach() for terms in found]).mean() for name in found[0]}
+
+
+def _numbers(fabric: Fabric, terms: Mapping[str, Tensor]) -> Scalars:
+    """Means over all processes, brought over from the device in one go."""
+    stacked = torch.stack([term.detach().float() for term in terms.values()])
+    return dict(zip(terms, cast(Tensor, fabric.all_reduce(stacked, reduce_op="mean")).tolist(), strict=True))

@@ -1,42 +1,60 @@
-"""How good the generator is on pictures that it never trains on."""
+"""How good the networks are on pictures that they never train on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from crispen.evaluation.metrics import psnr
 from crispen.training.data import Dataset
-from crispen.training.steps import Arithmetic, Features, Scalars
+from crispen.training.health import checkerboard_energy
+from crispen.training.progress import Scalars
+from crispen.training.steps import Judges
 
 
-def validate(
-    generator: nn.Module, dataset: Dataset, *, features: Sequence[Features] = (), arithmetic: Arithmetic
-) -> Scalars:
-    """Mean PSNR on luma (border of ``scale`` cropped, 8 bit) and, where given, mean distance in features.
+def validate(generator: nn.Module, dataset: Dataset, *, judges: Judges, fabric: Fabric) -> Scalars:
+    """Enlarge all pictures and return means: PSNR, checkerboard energy, and what the judges say.
 
-    The generator is put into evaluation mode and back.
+    PSNR is on luma, 8 bit, with a border of ``scale`` cropped. The generator is put into evaluation mode and back.
     """
     generator.eval()
     with torch.inference_mode():
-        found = [_measure(generator, dataset, index, features, arithmetic) for index in range(len(dataset))]
+        found = [_measure(generator, dataset, index, judges, fabric) for index in range(len(dataset))]
     generator.train()
     return {name: float(np.mean([scalars[name] for scalars in found])) for name in found[0]}
 
 
-def _measure(
-    generator: nn.Module, dataset: Dataset, index: int, features: Sequence[Features], arithmetic: Arithmetic
-) -> Scalars:
-    lr, hr = dataset.whole(index)
-    with arithmetic.autocast():
-        sr = generator(lr.to(arithmetic.device)).float().clamp(0, 1)
+def validate_classifier(classifier: nn.Module, dataset: Dataset, *, fabric: Fabric) -> Scalars:
+    """The share of true pictures that the classifier recognises."""
+    classifier.eval()
+    with torch.inference_mode():
+        found = [
+            _recognised(classifier, dataset.whole(i)[1], dataset, i, fabric) for i in range(len(dataset))
+        ]
+    classifier.train()
+    return {"valid_accuracy": float(np.mean(found))}
+
+
+def _measure(generator: nn.Module, dataset: Dataset, index: int, judges: Judges, fabric: Fabric) -> Scalars:
+    lr, hr = (picture.to(fabric.device) for picture in dataset.whole(index))
+    scalars: Scalars = {}
+    with fabric.autocast():
+        sr = generator(lr).float().clamp(0, 1)
+        if judges.features:
+            scalars["valid_perceptual_loss"] = sum(f.distance(sr, hr).item() for f in judges.features)
     rounded = (255 * sr[0]).round().byte().permute(1, 2, 0).cpu().numpy()
-    scalars = {"valid_psnr": psnr(rounded, dataset.hr(index), crop_border=dataset.scale)}
-    if features:
-        target = hr.to(arithmetic.device)
-        with arithmetic.autocast():
-            scalars["valid_perceptual_loss"] = sum(f.distance(sr, target).item() for f in features)
+    scalars["valid_psnr"] = psnr(rounded, dataset.hr(index), crop_border=dataset.scale)
+    scalars["valid_checkerboard"] = checkerboard_energy(rounded, scale=dataset.scale)
+    if judges.classifier:
+        scalars["valid_accuracy"] = _recognised(judges.classifier, sr, dataset, index, fabric)
     return scalars
+
+
+def _recognised(
+    classifier: nn.Module, picture: torch.Tensor, dataset: Dataset, index: int, fabric: Fabric
+) -> float:
+    with fabric.autocast():
+        logits = classifier(picture.to(fabric.device))
+    return float(logits.argmax(1).item() == dataset.label(index))

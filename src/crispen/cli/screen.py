@@ -1,0 +1,60 @@
+"""What commands show: bars for long jobs, tables, and errors of one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.table import Table
+
+PIPED_WIDTH = 160
+"""Columns of a table that is not shown on a terminal."""
+
+
+def follow(steps: Iterable[object], *, total: int, label: str) -> None:
+    """Take all steps of a long job, with a bar where there is a terminal."""
+    with bars() as drawn:
+        for _ in drawn.track(steps, total=total, description=label):
+            pass
+
+
+def bars(*, speed: bool = False) -> Bars:
+    """Bars on stderr, gone when done; none where stderr is no terminal. ``speed`` adds steps per second."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20 if speed else 40),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    ]
+    if speed:
+        columns.append(TextColumn("{task.speed:.2g} steps/s"))
+    return Bars(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+        redirect_stdout=sys.stdout.isatty(),  # a piped stdout must go on getting its lines
+        redirect_stderr=False,
+    )
+
+
+def show(table: Table) -> None:
+    """Print a table as wide as the terminal, or as `PIPED_WIDTH`."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
+
+
+def say_error(error: Exception | str) -> None:
+    """Say in one line on stderr what went wrong."""
+    sentence = " ".join(str(error).splitlines())
+    typer.echo(f"crispen: error: {sentence}", err=True)

@@ -1,0 +1,230 @@
+"""Commands for people who train: train, recipes, plot, data."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from crispen.cli.root import INTERRUPTED, app
+from crispen.cli.screen import bars, show
+from crispen.errors import require
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from crispen.training import Progress
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe's name (see: crispen recipes) or file.", show_default=False)
+    ],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PATH...",
+            help="Training pictures: folders, tar and zip files, URLs, IDX and CIFAR files.",
+            show_default=False,
+        ),
+    ],
+    more_data: Annotated[list[str] | None, typer.Argument(hidden=True, help="More of --data.")] = None,
+    valid: Annotated[
+        str | None, typer.Option(help="Pictures to validate on.", show_default="no validation")
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="The run's folder: log, checkpoints, previews, weights.", show_default="runs/RECIPE"
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Overrides the recipe, as stage.gan.learning_rate=1e-4; may be repeated.",
+        ),
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights of the perceptual loss's network: a file, or a folder of files.",
+            show_default="torchvision's or timm's own, downloaded once",
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights to start from: a model's name, a model's or run's folder, a file.",
+            show_default="what the recipe says",
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --run-dir.")] = False,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to train.")] = "cpu",
+) -> None:
+    """Train a model.
+
+    Ctrl-C writes a checkpoint and says how to go on. Started by torchrun, training shares each batch between processes.
+    """
+    _require_training()
+    from crispen.training import train as run
+
+    run_dir = run_dir or Path("runs") / Path(recipe).stem
+    _tell(f"run folder: {run_dir}")
+    with _stop_signals() as should_stop:
+        last = _follow_training(
+            run(
+                recipe, data=[*data, *(more_data or [])], valid=valid, run_dir=run_dir, overrides=overrides or [],
+                features=features, init=init, resume=resume, device=device, should_stop=should_stop,
+                command=sys.argv,
+            )
+        )  # fmt: skip
+    if _is_first_process():
+        _plot_run(run_dir)
+    if last and should_stop():
+        _tell(f"stopped after {last.stage} {last.step}/{last.steps}; to go on: {_resuming_command()}")
+        raise typer.Exit(INTERRUPTED)
+    _tell(f"weights: {run_dir / 'weights.safetensors'}")
+
+
+recipes_app = typer.Typer(invoke_without_command=True, help="List, show and describe the bundled recipes.")
+app.add_typer(recipes_app, name="recipes")
+
+
+@recipes_app.callback()
+def recipes(context: typer.Context) -> None:
+    """List the bundled recipes, or show one."""
+    if context.invoked_subcommand:
+        return
+    from rich.table import Table
+
+    _require_training()
+    from crispen.training import recipes as bundled
+
+    table = Table("name", "what it does", "cost")
+    for name, recipe in bundled():
+        table.add_row(name, recipe.title, recipe.cost)
+    show(table)
+
+
+@recipes_app.command("show")
+def show_recipe(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name or file.", show_default=False)],
+) -> None:
+    """Print a recipe, to be read or saved and changed."""
+    _require_training()
+    from crispen.training.recipe_file import find_recipe
+
+    typer.echo(find_recipe(recipe).read_text(encoding="utf-8"), nl=False)
+
+
+@recipes_app.command("schema")
+def show_schema() -> None:
+    """Print the JSON schema of recipes, for editors."""
+    _require_training()
+    from crispen.training.recipe_file import recipe_schema
+
+    typer.echo(recipe_schema(), nl=False)
+
+
+@app.command()
+def plot(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG file to write.")] = Path(
+        "training.png"
+    ),
+    by: Annotated[Literal["step", "epoch", "hours"], typer.Option(help="What runs along the axis.")] = "step",
+) -> None:
+    """Draw losses, D(real) and D(fake), PSNR and learning rate of one or several runs."""
+    require("matplotlib", purpose="plotting")
+    from crispen.training.plots import plot_runs
+
+    typer.echo(str(plot_runs(runs, output, by=by)))
+
+
+data_app = typer.Typer(no_args_is_help=True, help="Look after training data.")
+app.add_typer(data_app, name="data")
+
+
+def _require_training() -> None:
+    for module in ("torch", "pydantic", "lightning_fabric"):
+        require(module, purpose="training")
+
+
+def _is_first_process() -> bool:
+    """Whether this is the one process of several, as torchrun starts them, that talks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _tell(line: str) -> None:
+    if _is_first_process():
+        typer.echo(line, file=sys.stdout)  # named, as a bar may have put itself in its place
+
+
+@contextmanager
+def _stop_signals() -> Generator[Callable[[], bool]]:
+    """Turn the first Ctrl-C, or a request to terminate, into a flag; a second one ends the program as usual."""
+    asked: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, _: object) -> None:
+        asked.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _resuming_command() -> str:
+    arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    return shlex.join(["crispen", *arguments, "--resume"])
+
+
+def _plot_run(run_dir: Path) -> None:
+    from crispen.training.plots import plot_runs
+    from crispen.training.run_log import NAME
+
+    if (run_dir / NAME).is_file():  # a run that was stopped early may have no line yet
+        plot_runs([run_dir], run_dir / "training.png")
+
+
+def _follow_training(run: Iterable[Progress]) -> Progress | None:
+    """Take all steps of a training run, with a bar for each stage and a line for each validation; return the last."""
+    tasks: dict[str, TaskID] = {}
+    progress = None
+    with bars(speed=True) as drawn:
+        for progress in run:
+            if progress.stage not in tasks:
+                tasks[progress.stage] = drawn.add_task(
+                    progress.stage, total=progress.steps, completed=progress.step - 1
+                )
+            description = f"{progress.stage} {_shown(_losses(progress.scalars))}"
+            drawn.update(tasks[progress.stage], completed=progress.step, description=description)
+            for note in progress.notes:
+                typer.echo(f"crispen: note: {note}", file=sys.stderr)
+            if progress.validation:
+                _tell(f"{progress.stage} {progress.step}/{progress.steps} {_shown(progress.validation)}")
+    return progress
+
+
+def _losses(scalars: Mapping[str, float]) -> dict[str, float]:
+    return {name.removesuffix("_loss"): value for name, value in scalars.items() if name.endswith("_loss")}
+
+
+def _shown(scalars: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.4g}" for name, value in scalars.items())

@@ -1,0 +1,147 @@
+"""From a recipe's tables to networks: new or from given weights, on the device, with their optimisers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.optim import Adam
+
+from crispen import zoo
+from crispen.errors import TrainingError
+from crispen.networks.classifier import DigitClassifier
+from crispen.networks.discriminators import DISCRIMINATORS
+from crispen.networks.features import load_features
+from crispen.networks.generators import SRResNet
+from crispen.networks.weights import load_weights_into
+from crispen.training.recipe import FeaturesTable, Recipe, StageTable
+from crispen.training.steps import Features, Learner
+
+GENERATOR_FILE, DISCRIMINATOR_FILE, CLASSIFIER_FILE = (
+    "weights.safetensors",
+    "discriminator.safetensors",
+    "classifier.safetensors",
+)
+"""What a run leaves of its networks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Weights to start from."""
+
+    generator: Path
+    discriminator: Path | None = None
+
+
+def find_start(recipe: Recipe, init: str | None) -> Start | None:
+    """The weights that ``init``, or else the recipe, names: a model's name, a model's or a run's folder, or a file.
+
+    Raises:
+        ModelError, TrainingError: where there are none.
+    """
+    source = init or recipe.generator.init
+    if not source:
+        return None
+    path = Path(source)
+    if (path / GENERATOR_FILE).is_file():
+        discriminator = path / DISCRIMINATOR_FILE
+        return Start(path / GENERATOR_FILE, discriminator if discriminator.is_file() else None)
+    if path.is_file() and path.suffix == ".safetensors":
+        return Start(path)
+    model = zoo.find(source)
+    if model.weights is None:
+        raise TrainingError(f"{source} has no {GENERATOR_FILE} to start from")
+    return Start(model.weights)
+
+
+def make_generator(recipe: Recipe, start: Start | None, fabric: Fabric) -> SRResNet:
+    """The generator of a recipe, its first weights following from the seed or taken from ``start``."""
+    table = recipe.generator
+    torch.manual_seed(recipe.seed)
+    generator = SRResNet(
+        scale=table.scale,
+        num_blocks=table.num_blocks,
+        num_features=table.num_features,
+        activation=table.activation,
+        output=table.output,
+        batch_norm=table.batch_norm,
+        batch_norm_momentum=table.batch_norm_momentum,
+    )
+    generator.damp_residuals(table.damp_residuals)
+    if start:
+        load_weights_into(generator, start.generator)
+    return cast(SRResNet, _place(generator, fabric))
+
+
+def make_discriminator(recipe: Recipe, start: Start | None, fabric: Fabric) -> nn.Module:
+    """The discriminator of a recipe; likewise."""
+    table = recipe.discriminator
+    torch.manual_seed(recipe.seed + 1)
+    discriminator = DISCRIMINATORS[table.architecture](
+        num_features=table.num_features,
+        batch_norm=table.batch_norm,
+        batch_norm_momentum=table.batch_norm_momentum,
+        spectral_norm=table.spectral_norm,
+        head=table.head,
+        patch_size=recipe.data.patch_size,
+    )
+    if start and start.discriminator:
+        load_weights_into(discriminator, start.discriminator)
+    return _place(discriminator, fabric)
+
+
+def make_classifier(recipe: Recipe, fabric: Fabric) -> nn.Module:
+    """A new classifier."""
+    torch.manual_seed(recipe.seed + 2)
+    return _place(DigitClassifier(), fabric)
+
+
+def load_classifier(run_dir: Path, fabric: Fabric) -> nn.Module:
+    """The classifier that the first stage of a run has left, to judge with: frozen, in evaluation mode."""
+    classifier = DigitClassifier()
+    load_weights_into(classifier, run_dir / CLASSIFIER_FILE)
+    return _place(classifier.eval().requires_grad_(False), fabric)
+
+
+def load_judging_features(
+    tables: Sequence[FeaturesTable], source: Path | None, fabric: Fabric
+) -> list[Features]:
+    """The feature networks of a stage, frozen."""
+    return [
+        Features(
+            _place(load_features(table.network, layers=list(table.layers), source=source), fabric), table
+        )
+        for table in tables
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Trainable:
+    """A network twice: as what holds the weights, and as what computes."""
+
+    module: nn.Module
+    network: nn.Module
+    """``module`` in the recipe's precision, compiled if the recipe says so, averaging gradients over processes."""
+
+
+def make_trainable(module: nn.Module, recipe: Recipe, fabric: Fabric) -> Trainable:
+    """Prepare a network for training, once for all stages."""
+    mode = None if recipe.compile == "default" else recipe.compile
+    network = module if recipe.compile == "no" else cast(nn.Module, torch.compile(module, mode=mode))
+    return Trainable(module, fabric.setup_module(network, move_to_device=False))
+
+
+def make_learner(trainable: Trainable, table: StageTable, fabric: Fabric) -> Learner:
+    """Give a network the optimiser of a stage."""
+    optimizer = Adam(trainable.module.parameters(), table.learning_rate, table.betas, fused=True)
+    return Learner(trainable.network, trainable.module, cast(Adam, fabric.setup_optimizers(optimizer)))
+
+
+def _place(network: nn.Module, fabric: Fabric) -> nn.Module:
+    """Move a network to the device, channels last, which convolutions in half precision are fastest with."""
+    return network.to(fabric.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue, reportUnknownVariableType]  # torch's overloads forget this one

@@ -1,0 +1,122 @@
+"""What a run folder says about where its numbers come from: ``recipe.json`` and ``environment.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+import crispen
+from crispen.errors import DataError
+from crispen.training.run_log import write_whole
+
+RECIPE, ENVIRONMENT = "recipe.json", "environment.json"
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def write_run_info(
+    run_dir: Path, recipe_json: str, *, seed: int, data: Sequence[str], command: Sequence[str]
+) -> None:
+    """Keep the recipe as the run has it, overrides included, and add this start to ``environment.json``.
+
+    That file is a list with one entry per start, the first start first: versions, machine, git commit of the working
+    directory, seed, command, data, time (UTC), and the SHA-256 of the recipe, which shows where a resumed run has
+    another one than before.
+
+    Args:
+        run_dir: the run's folder; made if need be.
+        recipe_json: the recipe with every default filled in.
+        seed: what all randomness of the run follows from.
+        data: where the training pictures are.
+        command: the command line; empty where the run was started from Python.
+
+    Raises:
+        DataError: where there is an ``environment.json`` that was not written by this function.
+        TrainingError: where a file cannot be written.
+    """
+    starts = _read_starts(run_dir / ENVIRONMENT)
+    recipe = recipe_json.rstrip("\n") + "\n"
+    start = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": list(command),
+        "working_directory": str(Path.cwd()),
+        "data": list(data),
+        "seed": seed,
+        "recipe_sha256": hashlib.sha256(recipe.encode()).hexdigest(),
+        "git": describe_git(Path.cwd()),
+        "versions": describe_versions(),
+        "machine": describe_machine(),
+    }
+    write_whole(run_dir / RECIPE, recipe.encode())
+    write_whole(run_dir / ENVIRONMENT, (json.dumps([*starts, start], indent=2) + "\n").encode())
+
+
+def describe_versions() -> dict[str, str]:
+    """The versions that numbers may depend on, by name."""
+    return {
+        "crispen": crispen.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def describe_machine() -> dict[str, str | int | list[str]]:
+    """Operating system, processor, its cores, torch's threads, and the names of the GPUs."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }
+
+
+def describe_git(folder: Path) -> dict[str, str | bool] | None:
+    """The commit that ``folder`` is at, and whether tracked files differ from it; None outside of a repository."""
+    commit = _git("rev-parse", "HEAD", folder=folder)
+    changes = _git("status", "--porcelain", "--untracked-files=no", folder=folder)
+    if commit is None or changes is None:
+        return None
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+def _git(*arguments: str, folder: Path) -> str | None:
+    """What git says; None where it is not installed, or has nothing to say about the folder."""
+    try:
+        result = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+def _cpu_model() -> str:
+    """The processor's name; on Linux the one in ``/proc/cpuinfo``, as `platform.processor` knows none there."""
+    lines = _CPUINFO.read_text(errors="replace").splitlines() if _CPUINFO.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _read_starts(path: Path) -> list[Any]:
+    if not path.exists():
+        return []
+    try:
+        starts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        starts = None
+    if not isinstance(starts, list):
+        raise DataError(f"{path} is not the list of starts that crispen keeps there: move it away to go on")
+    return cast("list[Any]", starts)

@@ -1,0 +1,132 @@
+"""Recipes as files: bundled or one's own TOML, overrides from the command line, and mistakes in one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from crispen.errors import RecipeError
+from crispen.training.recipe import GanTable, GeneratorStageTable, Recipe
+
+RECIPES = Path(__file__).parent / "recipes"
+SCHEMA = RECIPES / "recipe.schema.json"
+"""The JSON schema of a recipe, which editors complete and check with (``#:schema`` in a recipe's first line)."""
+
+
+def recipes() -> list[tuple[str, Recipe]]:
+    """The bundled recipes by name."""
+    return [(path.stem, load_recipe(path.stem)) for path in sorted(RECIPES.glob("*.toml"))]
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """The file of a bundled recipe or of one's own; `RecipeError` where there is none."""
+    bundled = RECIPES / f"{name_or_path}.toml"
+    if bundled.is_file():
+        return bundled
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    known = sorted(recipe.stem for recipe in RECIPES.glob("*.toml"))
+    hint = _suggestion(name_or_path, known) or f"; bundled are {', '.join(known)}"
+    raise RecipeError(f"there is no recipe {name_or_path!r}{hint}")
+
+
+def load_recipe(name_or_path: str, *, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a bundled recipe by name, or any by path, and apply ``key.of.a.table=value`` overrides.
+
+    Raises:
+        RecipeError: in one sentence, for a recipe that is unknown, unreadable or wrong.
+    """
+    path = find_recipe(name_or_path)
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not readable as TOML: {error}") from error
+    for override in overrides:
+        _override(values, override)
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(f"{path.name}: {_first_problem(error)}") from error
+    for problem in _contradictions(recipe):
+        raise RecipeError(f"{path.name}: {problem}")
+    return recipe
+
+
+def recipe_schema() -> str:
+    """The JSON schema as text, as it stands in `SCHEMA`."""
+    return json.dumps(Recipe.model_json_schema(), indent=2) + "\n"
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise RecipeError(f"--set takes key=value, as in stage.gan.learning_rate=1e-4, not {override!r}")
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        inner: object = values.setdefault(table, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--set {override}: {table} is not a table of the recipe")
+        values = cast(dict[str, Any], inner)
+    try:
+        values[last] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[last] = value.strip()
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("constrained"))
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {where}{_suggestion(str(problem['loc'][-1]), _keys(Recipe))}"
+    if problem["type"] == "missing":
+        return f"the key {where} is missing"
+    return f"{where}: {problem['msg']}, not {problem['input']!r}"
+
+
+def _keys(table: type[BaseModel]) -> Iterator[str]:
+    """The keys of a table and of all tables in it."""
+    for name, field in table.model_fields.items():
+        yield name
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _keys(kind)
+
+
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _contradictions(recipe: Recipe) -> Iterator[str]:
+    """What a recipe says that cannot be done together."""
+    stages, patch_size = recipe.stage, recipe.data.patch_size
+    if stages.pretrain is None and stages.gan is None:
+        yield "a recipe needs [stage.pretrain], [stage.gan] or both"
+    if patch_size % recipe.generator.scale:
+        yield f"data.patch_size must be a multiple of the scale {recipe.generator.scale}, not {patch_size}"
+    if stages.gan and recipe.discriminator.head == "dense" and patch_size % 16:
+        yield f"a discriminator with a dense head needs a data.patch_size that is a multiple of 16, not {patch_size}"
+    if recipe.data.batch_size % recipe.accumulate:
+        yield f"data.batch_size must be a multiple of accumulate, {recipe.accumulate}, not {recipe.data.batch_size}"
+    if stages.gan and stages.gan.jitter and recipe.discriminator.head == "dense":
+        yield "stage.gan.jitter changes the size that a discriminator sees, which a dense head fixes"
+    for name, table in (("pretrain", stages.pretrain), ("gan", stages.gan)):
+        if table:
+            yield from _stage_contradictions(name, table, has_classifier=stages.classifier is not None)
+
+
+def _stage_contradictions(name: str, table: GeneratorStageTable, *, has_classifier: bool) -> Iterator[str]:
+    if table.perceptual_weight > 0 and not table.features:
+        yield f"stage.{name}.perceptual_weight is above 0, but no [[stage.{name}.features]] is given"
+    uses_classifier = table.classifier_weight > 0 or (
+        isinstance(table, GanTable) and table.classifier_discriminator_weight > 0
+    )
+    if uses_classifier and not has_classifier:
+        yield f"stage.{name} has a weight for a classifier, but there is no [stage.classifier] that trains one"

@@ -1,0 +1,96 @@
+"""The commands for training, as a user types them."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from crispen import images, resize
+from crispen.cli import app
+
+RECIPE = """
+title = "tiny"
+precision = "fp32"
+[generator]
+scale = 2
+num_blocks = 1
+num_features = 4
+[data]
+patch_size = 16
+batch_size = 2
+[stage.pretrain]
+steps = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    Path("photos").mkdir()
+    for index in range(2):
+        coarse = random.integers(0, 256, (5, 6, 3)).astype(np.uint8)
+        images.write(images.from_array(resize(coarse, 8)), Path("photos") / f"{index}.png")
+    Path("tiny.toml").write_text(RECIPE)
+    return tmp_path
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_recipes_are_listed_with_their_cost() -> None:
+    listed = run("recipes")
+    for name in ("srresnet-mse", "srgan-vgg54", "srgan-vgg16", "srgan-keras", "srgan-mnist-classifier", "srgan-fast"):
+        assert name in listed
+    assert "2 CPU cores" in listed
+
+
+def test_a_recipe_is_shown_whole_and_can_be_saved() -> None:
+    text = run("recipes", "show", "srgan-keras")
+    assert tomllib.loads(text)["stage"]["gan"]["adversarial"] == "least-squares-sigmoid"
+    assert text.startswith("#:schema")
+    assert "did you mean srgan-keras?" in run("recipes", "show", "srgan-kera", code=1)
+
+
+def test_the_schema_is_printed_with_descriptions() -> None:
+    schema = json.loads(run("recipes", "schema"))
+    assert schema["$defs"]["DataTable"]["properties"]["patch_size"]["description"].startswith("Side of")
+
+
+def test_a_run_is_trained_plotted_and_resumable() -> None:
+    out = run("train", "tiny.toml", "--data", "photos", "--valid", "photos")
+    assert "pretrain 3/3 valid_psnr" in out
+    assert Path("runs/tiny/weights.safetensors").is_file()
+    assert Path("runs/tiny/training.png").is_file()
+    assert json.loads(Path("runs/tiny/environment.json").read_text())[0]["seed"] == 0
+    assert "add --resume" in run("train", "tiny.toml", "--data", "photos", code=1)
+    assert "weights:" in run("train", "tiny.toml", "--data", "photos", "--resume")
+
+
+def test_runs_are_drawn_together() -> None:
+    for name in ("a", "b"):
+        run("train", "tiny.toml", "--data", "photos", "--run-dir", name)
+    run("plot", "a", "b", "-o", "both.png", "--by", "epoch")
+    assert images.read(Path("both.png")).width >= 1000
+    assert "not the folder of a training run" in run("plot", "photos", code=2)
+
+
+def test_a_typo_in_a_recipe_is_one_sentence() -> None:
+    Path("typo.toml").write_text(RECIPE + "learning_rat = 1")
+    out = run("train", "typo.toml", "--data", "photos", code=1)
+    assert out.splitlines()[-1] == (
+        "crispen: error: typo.toml: unknown key stage.pretrain.learning_rat (did you mean learning_rate?)"
+    )
+
+
+def test_a_broken_picture_is_named_and_left_out() -> None:
+    Path("photos/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    out = run("train", "tiny.toml", "--data", "photos")
+    assert "note: left out photos/broken.png" in out
+    assert "weights:" in out

@@ -1,0 +1,403 @@
+"""Training data: the cache stands whatever happens, batches are repeatable, and come from prefetching in order."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import struct
+import threading
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crispen import images
+from crispen.errors import DataError
+from crispen.training import cache as caches
+from crispen.training.data import Dataset, open_dataset
+from crispen.training.prefetch import prefetched
+
+Bytes = NDArray[np.uint8]
+
+
+def picture(seed: int, height: int = 24, width: int = 28) -> Bytes:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def write(path: Path, content: bytes | Bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        images.write(images.from_array(content), path)
+    return path
+
+
+def opened(*sources: str | Path, cache: Path, scale: int = 2, patch_size: int = 16, **more: Any) -> Dataset:
+    return open_dataset(sources, scale=scale, patch_size=patch_size, cache=cache, **more)
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    """Three pictures of 12x8 with the labels 5, 0 and 4."""
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 12, 8)).astype(np.uint8)
+    write(tmp_path / "digits" / "train-labels-idx1-ubyte", struct.pack(">II", 0x801, 3) + bytes([5, 0, 4]))
+    header = struct.pack(">IIII", 0x803, *pictures.shape)
+    return write(tmp_path / "digits" / "train-images-idx3-ubyte", header + pictures.tobytes())
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for seed, name in enumerate(("a", "b", "c")):
+        write(tmp_path / "photos" / f"{name}.png", picture(seed, 24 + 5 * seed, 31))
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def dataset(photos: Path, tmp_path: Path) -> Dataset:
+    return opened(photos, cache=tmp_path / "cache")
+
+
+def test_lr_is_matlabs_bicubic_of_the_whole_picture(dataset: Dataset, digits: Path, tmp_path: Path) -> None:
+    for data in (dataset, opened(digits, cache=tmp_path / "cache", patch_size=8)):
+        for index in range(len(data)):
+            np.testing.assert_array_equal(data.lr(index), images.resize(data.hr(index), 1 / 2))
+
+
+def test_hr_is_the_picture_cropped_to_a_multiple(dataset: Dataset) -> None:
+    for index in range(3):
+        whole = picture(index, 24 + 5 * index, 31)
+        np.testing.assert_array_equal(dataset.hr(index), whole[: len(whole) // 2 * 2, :30])
+
+
+def test_pictures_are_in_the_order_of_their_names(photos: Path, tmp_path: Path) -> None:
+    backwards = tmp_path / "photos.zip"
+    with zipfile.ZipFile(backwards, "w") as archive:
+        for path in sorted(photos.iterdir(), reverse=True):
+            archive.write(path, path.name)
+    zipped, loose = (opened(source, cache=tmp_path / "cache") for source in (backwards, photos))
+    assert [pair.name[-5:] for pair in zipped.pairs] == ["a.png", "b.png", "c.png"]
+    for index in range(3):
+        np.testing.assert_array_equal(zipped.hr(index), loose.hr(index))
+
+
+def test_labels_come_with_their_pictures(digits: Path, photos: Path, tmp_path: Path) -> None:
+    labelled = opened(digits, cache=tmp_path / "cache", patch_size=8)
+    assert labelled.labelled
+    assert [labelled.label(index) for index in range(3)] == [5, 0, 4]
+    batch = labelled.batch(seed=0, step=0, patch_size=8, batch_size=32, augment=False)
+    assert batch.labels is not None
+    assert batch.labels.dtype == torch.int64
+    for hr, label in zip(batch.hr, batch.labels.tolist(), strict=True):
+        crops = [
+            labelled.whole(i)[1][0, :, y : y + 8]
+            for i in range(3)
+            if labelled.label(i) == label
+            for y in (0, 2, 4)
+        ]
+        assert any(torch.equal(hr, crop) for crop in crops)
+    mixed = opened(digits, photos, cache=tmp_path / "cache", patch_size=8)
+    assert not mixed.labelled
+    assert mixed.batch(seed=0, step=0, patch_size=8, batch_size=2).labels is None
+
+
+def test_what_is_left_out_is_said(photos: Path, tmp_path: Path) -> None:
+    write(photos / "broken.png", b"\x89PNG\r\n\x1a\n broken")
+    write(photos / "dot.png", picture(0, 1, 9))
+    write(photos / "small.png", picture(0, 12, 40))
+    dataset = opened(photos, cache=tmp_path / "cache")
+    assert len(dataset) == 3
+    assert len(dataset.skipped) == 3
+    broken, dot, small = dataset.skipped
+    assert broken.startswith(f"{photos / 'broken.png'} has a damaged")
+    assert "smaller than 2x2" in dot
+    assert small == f"{photos / 'small.png'} has 40x12 pixels, but a patch 16x16"
+    assert "broken.png" in next((tmp_path / "cache").rglob("skipped.txt")).read_text()
+
+
+def test_data_of_no_use_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    (tmp_path / "empty").mkdir()
+    broken = write(tmp_path / "broken" / "a.png", b"\x89PNG\r\n\x1a\n broken").parent
+    with pytest.raises(DataError, match=r"no readable picture in .*empty"):
+        opened(tmp_path / "empty", cache=cache)
+    with pytest.raises(DataError, match=r"no readable picture in .*: .*a\.png has a damaged"):
+        opened(broken, cache=cache)
+    with pytest.raises(DataError, match="there is no training data at"):
+        opened(tmp_path / "nowhere", cache=cache)
+    assert not any(cache.iterdir())
+
+
+def test_pictures_are_decoded_once(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(photos, cache=tmp_path / "cache")
+    monkeypatch.setattr(images, "read", None)
+    assert len(opened(photos, cache=tmp_path / "cache")) == 3
+
+
+def test_a_cache_is_for_its_files_scale_purpose_and_format(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def count() -> int:
+        return len(list((tmp_path / "cache").iterdir()))
+
+    opened(photos, cache=tmp_path / "cache")
+    write(photos / "note.txt", b"does not matter")
+    opened(photos, cache=tmp_path / "cache")
+    assert count() == 1
+    opened(photos, cache=tmp_path / "cache", scale=4)
+    opened(photos, cache=tmp_path / "cache", purpose="valid")
+    os.utime(photos / "a.png", ns=(0, 0))
+    opened(photos, cache=tmp_path / "cache")
+    monkeypatch.setattr(caches, "FORMAT", caches.FORMAT + 1)
+    opened(photos, cache=tmp_path / "cache")
+    assert count() == 5
+
+
+class Full(io.BytesIO):
+    """A file on a disk that is full."""
+
+    def write(self, _: Any) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]  # always raises
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = Path.open
+
+    def open_on_full_disk(path: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+        return Full() if path.name == caches.HR and mode == "wb" else really(path, mode, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", open_on_full_disk)
+    with pytest.raises(DataError, match=r"cannot be kept in .*cache: No space left on device$"):
+        opened(photos, cache=tmp_path / "cache")
+    assert not any((tmp_path / "cache").iterdir())
+    monkeypatch.undo()
+    assert len(opened(photos, cache=tmp_path / "cache")) == 3
+
+
+def test_a_cache_that_is_a_file_is_an_error(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be kept in"):
+        opened(photos, cache=write(tmp_path / "cache", b""))
+
+
+def test_two_may_build_at_once(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both_at_work = threading.Barrier(2)
+    publish = caches._publish  # pyright: ignore[reportPrivateUsage]  # where two processes meet
+
+    def publish_together(*folders: Path) -> None:
+        both_at_work.wait(30)
+        publish(*folders)
+
+    monkeypatch.setattr(caches, "_publish", publish_together)
+    with ThreadPoolExecutor(2) as threads:
+        futures = [threads.submit(opened, photos, cache=tmp_path / "cache") for _ in range(2)]
+    assert [len(future.result()) for future in futures] == [3, 3]
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_interrupted_cache_is_never_taken_for_a_whole_one(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    def leave(*_: Any, **__: Any) -> None:
+        """What a killed process does instead of clearing up."""
+
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(caches, "_append", interrupt)
+    if killed:
+        monkeypatch.setattr(caches.shutil, "rmtree", leave)
+    with pytest.raises(KeyboardInterrupt):
+        opened(photos, cache=cache)
+    monkeypatch.undo()
+    left = list(cache.iterdir())
+    assert len(left) == killed
+    assert len(opened(photos, cache=cache)) == 3
+    assert all(path.exists() for path in left), "it could belong to a process that is alive"
+    long_ago = time.time() - 7200
+    for path in (*cache.glob(".building-*/*"), *left):
+        os.utime(path, (long_ago, long_ago))
+    opened(photos, cache=cache, scale=4)
+    assert len(list(cache.iterdir())) == 2
+
+
+# Batches
+
+
+def test_batches_depend_on_seed_and_step_alone(dataset: Dataset) -> None:
+    def batch(seed: int, step: int) -> Tensor:
+        return dataset.batch(seed=seed, step=step, patch_size=16, batch_size=4).hr
+
+    assert torch.equal(batch(1, 5), batch(1, 5))
+    assert not torch.equal(batch(1, 5), batch(1, 6))
+    assert not torch.equal(batch(1, 5), batch(2, 5))
+
+
+def test_a_batch_is_as_the_generator_takes_it(dataset: Dataset) -> None:
+    batch = dataset.batch(seed=0, step=0, patch_size=16, batch_size=5)
+    assert batch.lr.shape == (5, 3, 8, 8)
+    assert batch.hr.shape == (5, 3, 16, 16)
+    assert batch.labels is None
+    for pictures in (batch.lr, batch.hr):
+        assert pictures.dtype == torch.float32
+        assert pictures.is_contiguous(memory_format=torch.channels_last)
+    assert 0 <= batch.hr.min() < 0.1
+    assert 0.9 < batch.hr.max() <= 1
+    lr, hr = dataset.whole(1)
+    assert (lr.shape, hr.shape) == ((1, 3, 14, 15), (1, 3, 28, 30))
+    np.testing.assert_array_equal((hr[0].permute(1, 2, 0) * 255).round().numpy(), dataset.hr(1))
+
+
+def eight_ways(crop: Tensor) -> list[Tensor]:
+    return [
+        turned
+        for turns in range(4)
+        for turned in (crop.rot90(turns, (1, 2)), crop.rot90(turns, (1, 2)).flip(2))
+    ]
+
+
+def crops_of(dataset: Dataset) -> list[tuple[Tensor, Tensor]]:
+    """Every crop of 16 there is, small and large, in the order in which they are drawn."""
+    return [
+        (lr[0, :, y : y + 8, x : x + 8], hr[0, :, 2 * y : 2 * y + 16, 2 * x : 2 * x + 16])
+        for lr, hr in (dataset.whole(index) for index in range(len(dataset)))
+        for y in range(lr.shape[2] - 7)
+        for x in range(lr.shape[3] - 7)
+    ]
+
+
+def test_all_crops_are_drawn_evenly_and_all_eight_ways(dataset: Dataset) -> None:
+    """The small crop and the large one come from one place and are turned alike."""
+    batch = dataset.batch(seed=0, step=0, patch_size=16, batch_size=6000)
+    place_of: dict[bytes, int] = {}
+    for place, (lr, hr) in enumerate(crops_of(dataset)):
+        for way, pair in enumerate(zip(eight_ways(lr), eight_ways(hr), strict=True)):
+            place_of[b"".join(side.contiguous().numpy().tobytes() for side in pair)] = 8 * place + way
+    drawn = [
+        place_of[lr.contiguous().numpy().tobytes() + hr.contiguous().numpy().tobytes()]
+        for lr, hr in zip(batch.lr, batch.hr, strict=True)
+    ]
+    places, ways = np.divmod(drawn, 8)
+    expected = 6000 / len(crops_of(dataset))
+    assert expected > 20
+    assert np.abs(np.bincount(places, minlength=len(crops_of(dataset))) - expected).max() < 5 * expected**0.5
+    assert np.abs(np.bincount(ways, minlength=8) - 750).max() < 5 * 750**0.5
+
+
+def test_without_augmentation_crops_are_upright(dataset: Dataset) -> None:
+    upright = {hr.contiguous().numpy().tobytes() for _, hr in crops_of(dataset)}
+    batch = dataset.batch(seed=0, step=0, patch_size=16, batch_size=32, augment=False)
+    assert all(hr.contiguous().numpy().tobytes() in upright for hr in batch.hr)
+    turned = dataset.batch(seed=0, step=0, patch_size=16, batch_size=32).hr
+    for hr, other in zip(batch.hr, turned, strict=True):
+        assert any(torch.equal(hr, way) for way in eight_ways(other)), "the crops are the same"
+
+
+@given(
+    batch_size=st.integers(1, 9),
+    parts=st.integers(1, 10),
+    candidates=st.integers(1, 3),
+    augment=st.booleans(),
+)
+def test_the_parts_make_up_the_whole(batch_size: int, parts: int, candidates: int, augment: bool) -> None:
+    data = _SHARED["dataset"]
+    common: dict[str, Any] = {"batch_size": batch_size, "candidates": candidates, "augment": augment}
+    whole = data.batch(seed=3, step=4, patch_size=16, **common)
+    pieces = [
+        data.batch(seed=3, step=4, patch_size=16, part=(rank, parts), **common) for rank in range(parts)
+    ]
+    assert torch.equal(torch.cat([piece.lr for piece in pieces]), whole.lr)
+    assert torch.equal(torch.cat([piece.hr for piece in pieces]), whole.hr)
+    assert max(len(piece.lr) for piece in pieces) - min(len(piece.lr) for piece in pieces) <= 1
+
+
+_SHARED: dict[str, Dataset] = {}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shared_dataset(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One for the properties: hypothesis does not go with fixtures of a function."""
+    folder = tmp_path_factory.mktemp("shared")
+    write(folder / "photos" / "a.png", picture(0))
+    write(folder / "photos" / "b.png", picture(1))
+    _SHARED["dataset"] = opened(folder / "photos", cache=folder / "cache")
+
+
+def test_of_several_candidates_the_most_detailed_is_taken(tmp_path: Path) -> None:
+    half_flat = picture(0, 64, 64)
+    half_flat[:, :32] = 128
+    data = opened(write(tmp_path / "a.png", half_flat), cache=tmp_path / "cache")
+    spread = [
+        float(
+            data.batch(seed=0, step=0, patch_size=16, batch_size=32, candidates=count)
+            .hr.std((1, 2, 3))
+            .mean()
+        )
+        for count in (1, 8)
+    ]
+    assert spread[1] > 1.2 * spread[0]
+
+
+# Prefetching
+
+
+def test_prefetched_items_come_in_order() -> None:
+    assert list(prefetched(lambda step: step * step, range(3, 9))) == [9, 16, 25, 36, 49, 64]
+    assert list(prefetched(lambda step: step, range(0))) == []
+
+
+def test_the_next_item_is_made_while_the_present_one_is_used() -> None:
+    made = [threading.Event() for _ in range(4)]
+
+    def make(step: int) -> int:
+        made[step].set()
+        return step
+
+    items = prefetched(make, range(4))
+    assert next(items) == 0
+    assert made[1].wait(5)
+    time.sleep(0.05)
+    assert not made[2].is_set(), "one ahead, not more"
+    assert list(items) == [1, 2, 3]
+
+
+def test_an_error_surfaces_in_its_place() -> None:
+    def make(step: int) -> int:
+        if step == 2:
+            raise DataError("no third")
+        return step
+
+    items = prefetched(make, range(5))
+    assert [next(items), next(items)] == [0, 1]
+    with pytest.raises(DataError, match="no third"):
+        next(items)
+    assert threads() == 0
+
+
+def threads() -> int:
+    return sum(thread.name.startswith("prefetch") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_thread_ends_with_the_iterator(closed: bool) -> None:
+    items = prefetched(str, range(5))
+    next(items)
+    assert threads() == 1
+    if closed:
+        items.close()
+    else:
+        assert list(items) == ["1", "2", "3", "4"]
+    assert threads() == 0

@@ -1,0 +1,97 @@
+"""Losses against their formulas, written out once more; and that each game pulls both players the right way."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from crispen.training.losses import (
+    ADVERSARIAL_FORMS,
+    feature_matching_loss,
+    gradient_penalty,
+    perceptual_loss,
+    total_variation_loss,
+)
+
+REAL, FAKE = torch.tensor([1.0, -1.0]), torch.tensor([0.5, 2.0])
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    return 1 / (1 + torch.exp(-x))
+
+
+BCE = -torch.log(sigmoid(REAL)).mean() - torch.log(1 - sigmoid(FAKE)).mean()
+BY_HAND = {
+    "bce": (BCE, -torch.log(sigmoid(FAKE)).mean()),
+    "bce-saturating": (BCE, torch.log(1 - sigmoid(FAKE)).mean()),
+    "least-squares": ((0 + 4) / 2 + (0.25 + 4) / 2, (0.25 + 1) / 2),
+    "least-squares-sigmoid": (
+        (((sigmoid(REAL) - 1) ** 2).mean() + (sigmoid(FAKE) ** 2).mean()) / 2,
+        ((sigmoid(FAKE) - 1) ** 2).mean(),
+    ),
+    "hinge": ((0 + 2) / 2 + (1.5 + 3) / 2, -1.25),
+    "relativistic-average": (
+        -(torch.log(sigmoid(REAL - 1.25)).mean() + torch.log(1 - sigmoid(FAKE - 0.0)).mean()) / 2,
+        -(torch.log(sigmoid(FAKE - 0.0)).mean() + torch.log(1 - sigmoid(REAL - 1.25)).mean()) / 2,
+    ),
+    "one-minus": (1 - sigmoid(REAL).mean() + sigmoid(FAKE).mean(), 1 - sigmoid(FAKE).mean()),
+}
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL_FORMS)
+def test_adversarial_forms_by_hand(name: str) -> None:
+    form = ADVERSARIAL_FORMS[name]
+    of_discriminator, of_generator = BY_HAND[name]
+    assert float(form.discriminator_loss(REAL, FAKE)) == pytest.approx(float(of_discriminator), rel=1e-5)
+    assert float(form.generator_loss(REAL, FAKE)) == pytest.approx(float(of_generator), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL_FORMS)
+def test_the_players_pull_apart(name: str) -> None:
+    """The discriminator lifts real and lowers fake logits; the generator lifts fake ones."""
+    form = ADVERSARIAL_FORMS[name]
+    real, fake = (torch.full((3,), 0.5, requires_grad=True) for _ in range(2))
+    of_real, of_fake = torch.autograd.grad(form.discriminator_loss(real, fake), (real, fake))
+    assert (of_real < 0).all()
+    assert (of_fake > 0).all()
+    (of_fake,) = torch.autograd.grad(form.generator_loss(real, fake), fake)
+    assert (of_fake < 0).all()
+
+
+def test_only_the_relativistic_generator_sees_real() -> None:
+    for name, form in ADVERSARIAL_FORMS.items():
+        changed = not torch.equal(form.generator_loss(REAL, FAKE), form.generator_loss(REAL + 1, FAKE))
+        assert changed == form.generator_sees_real, name
+
+
+def test_perceptual_loss_sums_weighted_layers() -> None:
+    sr, hr = (
+        {"a": torch.tensor([1.0, 3.0]), "b": torch.ones(1)},
+        {"a": torch.tensor([0.0, 1.0]), "b": torch.zeros(1)},
+    )
+    loss = perceptual_loss(sr, hr, layers={"a": 2.0, "b": 10.0}, difference=nn.functional.mse_loss)
+    assert float(loss) == pytest.approx(2 * (1 + 4) / 2 + 10)
+
+
+def test_total_variation_is_of_neighbours() -> None:
+    ramp = torch.arange(4.0).expand(2, 3, 5, 4)
+    assert float(total_variation_loss(ramp)) == pytest.approx(2 * (0 + 1))
+    assert float(total_variation_loss(3 * ramp.mT)) == pytest.approx(2 * (9 + 0))
+
+
+def test_feature_matching_has_no_gradient_for_real_features() -> None:
+    fake, real = [torch.ones(2, requires_grad=True)], [torch.zeros(2, requires_grad=True)]
+    loss = feature_matching_loss(fake, real)
+    loss.backward()
+    assert loss.item() == 1
+    assert fake[0].grad is not None
+    assert real[0].grad is None
+
+
+def test_gradient_penalty_of_a_linear_discriminator() -> None:
+    """For logits w·x + b the gradient is w everywhere, whatever the picture."""
+    discriminator = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+    weight = next(discriminator.parameters())
+    penalty = gradient_penalty(discriminator, torch.rand(5, 3, 2, 2))
+    assert penalty.item() == pytest.approx(weight.square().sum().item() / 2, rel=1e-5)
+    penalty.backward()
+    torch.testing.assert_close(weight.grad, weight.detach())

@@ -1,0 +1,157 @@
+"""Training as a process: killed and resumed to the bit, interrupted politely, and shared between two processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from crispen import images, resize
+from crispen.networks.weights import load_tensors
+
+RECIPE = """
+title = "tiny"
+precision = "{precision}"
+checkpoint_minutes = 1e-9
+[generator]
+scale = 2
+num_blocks = 1
+num_features = 4
+batch_norm = {batch_norm}
+[discriminator]
+num_features = 2
+head = "patch"
+spectral_norm = true
+batch_norm = {batch_norm}
+[data]
+patch_size = 16
+batch_size = 4
+[stage.pretrain]
+steps = {pretrain}
+learning_rate = 1e-3
+[stage.gan]
+steps = {gan}
+perceptual_weight = 0.0
+pixel_weight = 1.0
+feature_matching_weight = 0.1
+r1_weight = 1.0
+adversarial_weight = 0.1
+jitter = 4
+adversarial = "relativistic-average"
+"""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for index in range(2):
+        coarse = random.integers(0, 256, (5, 6, 3)).astype(np.uint8)
+        images.write(images.from_array(resize(coarse, 8)), folder / f"{index}.png")
+    return folder
+
+
+def written(folder: Path, **values: object) -> Path:
+    defaults = {"precision": "bf16", "batch_norm": "true", "pretrain": 10, "gan": 15}
+    path = folder / "tiny.toml"
+    path.write_text(RECIPE.format(**(defaults | values)))
+    return path
+
+
+def command(recipe: Path, photos: Path, run_dir: Path, *more: str) -> list[str]:
+    arguments = ["train", str(recipe), "--data", str(photos), "--run-dir", str(run_dir), *more]
+    return [sys.executable, "-m", "crispen", *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def finish(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment())
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def logged(run_dir: Path) -> list[tuple[str, int]]:
+    lines = (run_dir / "log.jsonl").read_text().splitlines()
+    return [(entry["stage"], entry["step"]) for entry in map(json.loads, lines)]
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(run_dir / "weights.safetensors")[0]
+
+
+def wait_for_checkpoint(run_dir: Path, name: str, process: subprocess.Popen[str]) -> None:
+    """Wait until a checkpoint of the stage is there."""
+    while not list((run_dir / "checkpoints").glob(f"{name}-*")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+
+
+def test_killed_and_resumed_equals_never_stopped_to_the_bit(photos: Path, tmp_path: Path) -> None:
+    recipe = written(tmp_path)
+    finish(command(recipe, photos, tmp_path / "whole"))
+    run_dir = tmp_path / "killed"
+    for name in ("pretrain", "gan"):
+        resume = ["--resume"] if name == "gan" else []
+        with subprocess.Popen(
+            command(recipe, photos, run_dir, *resume), env=environment(), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            wait_for_checkpoint(run_dir, name, process)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+    assert not (run_dir / "weights.safetensors").exists(), "it was killed before its end"
+    finish(command(recipe, photos, run_dir, "--resume"))
+    whole, resumed = weights(tmp_path / "whole"), weights(run_dir)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert logged(tmp_path / "whole") == logged(run_dir)
+
+
+def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(photos: Path, tmp_path: Path) -> None:
+    recipe = written(tmp_path, pretrain=100_000)
+    run_dir = tmp_path / "run"
+    with subprocess.Popen(
+        command(recipe, photos, run_dir), env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        wait_for_checkpoint(run_dir, "pretrain", process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "stopped after pretrain" in out
+    assert f"--run-dir {run_dir} --resume" in out
+    step = int(out.partition("stopped after pretrain ")[2].partition("/")[0])
+    assert (run_dir / "checkpoints" / f"pretrain-{step:08d}.safetensors").is_file()
+    assert (run_dir / "training.png").is_file() == (run_dir / "log.jsonl").is_file()
+
+
+def test_two_processes_do_what_one_does(photos: Path, tmp_path: Path) -> None:
+    """Half a batch in each of two processes has the gradient of the whole batch in one."""
+    recipe = written(tmp_path, precision="fp32", batch_norm="false", pretrain=2, gan=2)
+    finish(command(recipe, photos, tmp_path / "one"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    arguments = command(recipe, photos, tmp_path / "two")
+    result = finish([arguments[0], *launcher, *arguments[1:]])
+    assert result.stdout.count("weights:") == 1, "one process talks"
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name, weight in one.items():
+        torch.testing.assert_close(weight, two[name], rtol=1e-4, atol=2e-6)
+    norms = [
+        json.loads((tmp_path / run / "log.jsonl").read_text().splitlines()[0])["generator_gradient_norm"]
+        for run in ("one", "two")
+    ]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+    assert logged(tmp_path / "one") == logged(tmp_path / "two")
