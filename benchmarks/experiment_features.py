@@ -1,11 +1,11 @@
 """Which features make the best perceptual loss? docs/experiments/features.md, made again.
 
-Fine-tunes the same generator for the same number of steps with each candidate in turn, everything else alike. The weight
-of each candidate is set so that its gradient at the generated picture is as long as the others' at the start. Each result is
-measured on the validation pictures: PSNR, the power of fine detail against the truth's, checkerboard energy, and the
-distance in the features of every candidate, those that it was not trained on among them.
+Fine-tunes the same generator for the same number of steps with each candidate in turn, everything else alike. The
+weight of each candidate is set so that its gradient at the generated picture is as long as the others' at the start.
+Each result is measured on the validation pictures: PSNR, the power of fine detail against the truth's, checkerboard
+energy, and the distance in the features of every candidate, those that it was not trained on among them.
 
-    python benchmarks/experiment_features.py --data SHARD... --valid FOLDER --features FOLDER --work FOLDER \\
+    python benchmarks/experiment_features.py --data SHARD... --valid FOLDER --features FOLDER --work FOLDER
         --report docs/experiments [--steps 300]
 """
 
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crispen import images, psnr, resize
-from crispen.evaluation.metrics import to_luma
 from crispen.networks.features import load_features
 from crispen.networks.generators import SRResNet
 from crispen.networks.weights import load_generator
@@ -43,14 +42,16 @@ PULL = 1.0
 """Length of each perceptual gradient at the start, in lengths of the pixel loss' gradient."""
 
 BASE = [
-    "validate_every=100000", "stage.gan.schedule=constant", "stage.gan.jitter=8", "stage.gan.features=[]",
+    "validate_every=100000", "stage.gan.schedule=constant", "stage.gan.grid_weight=300", "stage.gan.features=[]",
     "stage.gan.perceptual_weight=0", "stage.gan.adversarial_weight=0.01",
 ]  # fmt: skip
 """What all candidates share, over the recipe srgan-x4."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--valid", type=Path, required=True)
     parser.add_argument("--features", type=Path, required=True)
@@ -68,8 +69,18 @@ def main() -> None:
     for name in CANDIDATES:
         run_dir = arguments.work / name.replace(" ", "-")
         if not (run_dir / "weights.safetensors").is_file():
-            overrides = [*BASE, f"stage.gan.steps={arguments.steps}", *content(name, start, training, arguments.features)]
-            for _ in train("srgan-x4", data=arguments.data, run_dir=run_dir, overrides=overrides, features=arguments.features):
+            overrides = [
+                *BASE,
+                f"stage.gan.steps={arguments.steps}",
+                *content(name, start, training, arguments.features),
+            ]
+            for _ in train(
+                "srgan-x4",
+                data=arguments.data,
+                run_dir=run_dir,
+                overrides=overrides,
+                features=arguments.features,
+            ):
                 pass
         generators[name] = load_generator(run_dir / "weights.safetensors")
         results.append(measure(name, generators[name], valid, chosen, arguments.features))
@@ -120,7 +131,9 @@ def as_bytes(picture: Tensor) -> NDArray[np.uint8]:
 
 
 @torch.inference_mode()
-def measure(name: str, generator: SRResNet, valid: Dataset, chosen: Sequence[int], features: Path) -> dict[str, Any]:
+def measure(
+    name: str, generator: SRResNet, valid: Dataset, chosen: Sequence[int], features: Path
+) -> dict[str, Any]:
     """Means over the chosen validation pictures."""
     judges = {
         judge: (candidate[1], load_features(candidate[0], layers=[candidate[1]], source=features))
@@ -145,11 +158,11 @@ def measure(name: str, generator: SRResNet, valid: Dataset, chosen: Sequence[int
 
 def detail(picture: NDArray[np.uint8]) -> float:
     """Power of luma above half of the Nyquist frequency, in dB."""
-    luma = to_luma(picture)
-    luma = luma - luma.mean()
+    luma = picture @ np.array([65.481, 128.553, 24.966]) / 255  # BT.601
+    luma -= luma.mean()
     window = np.hanning(luma.shape[0])[:, None] * np.hanning(luma.shape[1])
     power = np.abs(np.fft.fft2(luma * window)) ** 2
-    frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(side) for side in luma.shape), indexing="ij"))
+    frequency = np.hypot(*np.meshgrid(*[np.fft.fftfreq(side) for side in luma.shape], indexing="ij"))
     return float(10 * np.log10(power[(frequency > 0.25) & (frequency <= 0.5)].sum()))
 
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -105,7 +105,8 @@ def true_digits(digits: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
 @torch.inference_mode()
 def accuracy(judge: DigitClassifier, pictures: torch.Tensor, labels: torch.Tensor) -> float:
     """The share of pictures whose label the judge finds."""
-    found = torch.cat([judge(part).argmax(1) for part in pictures.split(500)])
+    parts = cast(Sequence[torch.Tensor], pictures.split(500))
+    found = torch.cat([judge(part).argmax(1) for part in parts])
     return float((found == labels).float().mean())
 
 
@@ -116,7 +117,8 @@ def measure(run_dir: Path, digits: Dataset, judge: DigitClassifier) -> Iterator[
     lr = torch.cat([digits.whole(index)[0] for index in range(len(digits))])
     for iteration in ITERATIONS:
         generator = load_generator(run_dir / "snapshots" / f"gan-{iteration:08d}.safetensors")
-        sr = torch.cat([generator(part).clamp(0, 1) for part in lr.split(500)])
+        parts = cast(Sequence[torch.Tensor], lr.split(500))
+        sr = torch.cat([generator(part).clamp(0, 1) for part in parts])
         yield iteration, float((sr - hr).square().mean()), accuracy(judge, sr, labels)
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: whole or not at all, the newest few kept, and a damaged one is passed over."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from crispen.training.checkpoint import FOLDER, Position, has_checkpoint, newest
 def learner() -> tuple[nn.Module, Adam]:
     """A network in channels-last memory that has taken a step."""
     torch.manual_seed(0)
-    network = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # torch's overloads forget this one
+    network = cast(Any, nn.Conv2d(3, 4, 3)).to(memory_format=torch.channels_last)
     optimizer = Adam(network.parameters(), 1e-2, fused=True)
     network(torch.rand(1, 3, 8, 8)).sum().backward()
     optimizer.step()

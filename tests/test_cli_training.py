@@ -46,7 +46,14 @@ def run(*arguments: str, code: int = 0) -> str:
 
 def test_recipes_are_listed_with_their_cost() -> None:
     listed = run("recipes")
-    for name in ("srresnet-mse", "srgan-vgg54", "srgan-vgg16", "srgan-keras", "srgan-mnist-classifier", "srgan-fast"):
+    for name in (
+        "srresnet-mse",
+        "srgan-vgg54",
+        "srgan-vgg16",
+        "srgan-keras",
+        "srgan-mnist-classifier",
+        "srgan-fast",
+    ):
         assert name in listed
     assert "2 CPU cores" in listed
 
@@ -94,3 +101,17 @@ def test_a_broken_picture_is_named_and_left_out() -> None:
     out = run("train", "tiny.toml", "--data", "photos")
     assert "note: left out photos/broken.png" in out
     assert "weights:" in out
+
+
+def test_data_is_checked() -> None:
+    assert "nothing is wrong" in run("data", "check", "photos")
+    Path("benchmark").mkdir()
+    Path("benchmark/bird.png").write_bytes(Path("photos/1.png").read_bytes())
+    Path("photos/copy.png").write_bytes(Path("photos/0.png").read_bytes())
+    Path("photos/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    out = run("data", "check", "photos", "--benchmark", "benchmark", "--json", "report.json", code=1)
+    assert "photos/copy.png" in out
+    assert "photos/broken.png" in out
+    report = json.loads(Path("report.json").read_text())
+    assert report["pictures"] == 3
+    assert [leak["name"] for leak in report["leaks"]] == ["photos/1.png"]

@@ -98,7 +98,7 @@ def test_labels_come_with_their_pictures(digits: Path, photos: Path, tmp_path: P
     batch = labelled.batch(seed=0, step=0, patch_size=8, batch_size=32, augment=False)
     assert batch.labels is not None
     assert batch.labels.dtype == torch.int64
-    for hr, label in zip(batch.hr, batch.labels.tolist(), strict=True):
+    for hr, label in zip(batch.hr, batch.labels, strict=True):
         crops = [
             labelled.whole(i)[1][0, :, y : y + 8]
             for i in range(3)

@@ -8,6 +8,7 @@ from crispen.training.losses import (
     ADVERSARIAL_FORMS,
     feature_matching_loss,
     gradient_penalty,
+    grid_loss,
     perceptual_loss,
     total_variation_loss,
 )
@@ -95,3 +96,19 @@ def test_gradient_penalty_of_a_linear_discriminator() -> None:
     assert penalty.item() == pytest.approx(weight.square().sum().item() / 2, rel=1e-5)
     penalty.backward()
     torch.testing.assert_close(weight.grad, weight.detach())
+
+
+def test_the_grid_is_told_from_an_error_that_depends_on_the_content() -> None:
+    torch.manual_seed(0)
+    hr = torch.rand(2, 3, 64, 64)
+    grid = torch.zeros(4, 4)
+    grid[1, 2] = 0.1
+    patterned, offset, noisy = hr + grid.repeat(16, 16), hr + 0.1, hr + 0.1 * torch.randn_like(hr)
+    of_grid, of_offset, of_noise = (grid_loss(sr, hr, scale=4).item() for sr in (patterned, offset, noisy))
+    assert of_grid == pytest.approx(float(grid.var(correction=0)), rel=1e-4)
+    assert of_offset < 1e-12
+    assert of_noise < 0.1**2 / 60, "64 errors cancel out"
+
+
+def test_the_grid_loss_takes_pictures_smaller_than_its_neighbourhood() -> None:
+    assert grid_loss(torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 8, 8), scale=4).item() == 0

@@ -362,7 +362,7 @@ def test_a_shard_at_a_url_is_never_held_as_a_whole(
     def open_counted(*_: Any) -> Counted:
         return Counted(shard)
 
-    monkeypatch.setattr(type(memory), "open", open_counted)
+    monkeypatch.setattr(memory, "open", open_counted)
     stream = read_samples(find_files(["memory://s.tar"], purpose="train"), purpose="train")
     next(stream)
     assert 0 < sum(taken) < len(shard) / 2

@@ -43,7 +43,6 @@ pixel_weight = 1.0
 feature_matching_weight = 0.1
 r1_weight = 1.0
 adversarial_weight = 0.1
-jitter = 4
 adversarial = "relativistic-average"
 """
 

@@ -16,8 +16,8 @@ PIPED_WIDTH = 160
 """Columns of a table that is not shown on a terminal."""
 
 
-def follow(steps: Iterable[object], *, total: int, label: str) -> None:
-    """Take all steps of a long job, with a bar where there is a terminal."""
+def follow(steps: Iterable[object], *, total: int | None, label: str) -> None:
+    """Take all steps of a long job, with a bar where there is a terminal; ``total`` is None where nobody knows it."""
     with bars() as drawn:
         for _ in drawn.track(steps, total=total, description=label):
             pass

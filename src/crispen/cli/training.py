@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from crispen.cli.root import INTERRUPTED, app
-from crispen.cli.screen import bars, show
+from crispen.cli.screen import bars, follow, show
 from crispen.errors import require
 
 if TYPE_CHECKING:
@@ -153,6 +153,43 @@ def plot(
 
 data_app = typer.Typer(no_args_is_help=True, help="Look after training data.")
 app.add_typer(data_app, name="data")
+
+
+@data_app.callback()
+def data() -> None:
+    """Look after training data."""
+
+
+@data_app.command("check")
+def check(
+    paths: Annotated[
+        list[str],
+        typer.Argument(help="Folders, tar and zip files, URLs, IDX and CIFAR files.", show_default=False),
+    ],
+    benchmark: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder of a benchmark's pictures, which training must not see; may be repeated."
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="A file for the report.", show_default=False)] = None,
+) -> None:
+    """Report sizes, unreadable files, duplicates, and pictures that overlap a benchmark.
+
+    The exit code is 1 where anything is wrong.
+    """
+    _require_training()
+    from crispen.training.data_check import check_data
+    from crispen.training.run_log import write_whole
+
+    checking = check_data(paths, benchmarks=benchmark or [])
+    follow(checking, total=checking.total, label="checking")
+    for line in checking.result.to_lines():
+        typer.echo(line)
+    if json is not None:
+        write_whole(json, checking.result.to_json().encode())
+    if not checking.result.is_clean:
+        raise typer.Exit(1)
 
 
 def _require_training() -> None:

@@ -9,6 +9,9 @@ from typing import cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import (
+    _FabricModule,  # pyright: ignore[reportPrivateUsage]  # what setup_module returns
+)
 from torch import nn
 from torch.optim import Adam
 
@@ -125,7 +128,7 @@ class Trainable:
     """A network twice: as what holds the weights, and as what computes."""
 
     module: nn.Module
-    network: nn.Module
+    network: _FabricModule
     """``module`` in the recipe's precision, compiled if the recipe says so, averaging gradients over processes."""
 
 

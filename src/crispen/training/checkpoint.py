@@ -156,7 +156,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
     """CRC-32 over all bytes, in the order of the names."""
     checksum = 0
     for name in sorted(tensors):
-        checksum = zlib.crc32(memoryview(tensors[name].reshape(-1).view(torch.uint8).numpy()), checksum)
+        checksum = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, checksum)
     return checksum
 
 

@@ -306,8 +306,8 @@ def _any(flag: bool, fabric: Fabric) -> bool:
     """Whether the flag is set in any process."""
     if fabric.world_size == 1:
         return flag
-    total = fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum")
-    return bool(cast(Tensor, total) > 0)
+    total = cast(Tensor, fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum"))
+    return bool(total > 0)
 
 
 def _ema_decay(decay: float, step: int) -> float:

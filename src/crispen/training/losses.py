@@ -45,6 +45,22 @@ def total_variation_loss(sr: Tensor) -> Tensor:
     return 2 * (down + across)
 
 
+def grid_loss(sr: Tensor, hr: Tensor, *, scale: int) -> Tensor:
+    """How much of a regular grid the error has: 0 where it depends on the content alone.
+
+    Pixels are told apart by their place in the ``scale``×``scale`` square that one pixel of the input becomes. In a
+    neighbourhood of 8×8 such squares the mean error should be the same at every place; the mean squared deviation from
+    that is the grid (the checkerboard of Odena et al., "Deconvolution and Checkerboard Artifacts", Distill 2016), while
+    detail, which is not tied to the places, nearly cancels out.
+    """
+    places = functional.pixel_unshuffle(sr - hr, scale)  # (N, 3·scale², H, W), in pixels of the input
+    side = min(8, *places.shape[-2:])
+    means = functional.avg_pool2d(places, side, stride=max(1, side // 2)).unflatten(
+        1, (sr.shape[1], scale**2)
+    )
+    return (means - means.mean(2, keepdim=True)).square().mean()
+
+
 def feature_matching_loss(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     """Mean absolute difference of the discriminator's activations, averaged over its layers.
 

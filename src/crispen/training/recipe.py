@@ -128,6 +128,8 @@ class GeneratorStageTable(StageTable):
     """Feature networks of the perceptual loss."""
     total_variation_weight: NonNegativeFloat = 0.0
     """Weight of the squared differences of neighbouring pixels."""
+    grid_weight: NonNegativeFloat = 0.0
+    """Weight of the regular grid in the error, which adversarial and feature losses leave in smooth areas."""
     classifier_weight: NonNegativeFloat = 0.0
     """Weight of the classifier's cross-entropy on the generated pictures."""
 
@@ -160,9 +162,6 @@ class GanTable(GeneratorStageTable):
     feature_matching_weight: NonNegativeFloat = 0.0
     """Weight of the mean absolute difference in the discriminator's own activations, which needs no other network's
     weights (Larsen et al. 2016)."""
-    jitter: int = Field(default=0, ge=0)
-    """Discriminator and feature networks see the pictures through a window that is smaller by so many pixels and
-    moved at random in each step, so that their strides print no grid on what is generated."""
     r1_weight: NonNegativeFloat = 0.0
     """Weight γ of the penalty on the discriminator's gradient at real pictures (Mescheder et al. 2018)."""
     classifier_discriminator_weight: NonNegativeFloat = 0.0

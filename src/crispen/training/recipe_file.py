@@ -115,8 +115,6 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield f"a discriminator with a dense head needs a data.patch_size that is a multiple of 16, not {patch_size}"
     if recipe.data.batch_size % recipe.accumulate:
         yield f"data.batch_size must be a multiple of accumulate, {recipe.accumulate}, not {recipe.data.batch_size}"
-    if stages.gan and stages.gan.jitter and recipe.discriminator.head == "dense":
-        yield "stage.gan.jitter changes the size that a discriminator sees, which a dense head fixes"
     for name, table in (("pretrain", stages.pretrain), ("gan", stages.gan)):
         if table:
             yield from _stage_contradictions(name, table, has_classifier=stages.classifier is not None)

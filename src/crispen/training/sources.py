@@ -121,6 +121,38 @@ def read_samples(files: Iterable[File], *, purpose: Purpose) -> Iterator[Sample 
                 yield Unreadable(str(file.place), f"is damaged or cannot be read ({error})")
 
 
+def count_pictures(files: Iterable[File], *, purpose: Purpose) -> int | None:
+    """Tell how many pictures `read_samples` will come to; None where only reading everything would tell."""
+    counts = [_count(file.place, purpose) for file in files]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def _count(place: Place, purpose: Purpose) -> int | None:
+    """Without decompressing: of archives only zips, and plain tars on this machine, have a table to look into."""
+    kind = _kind(place.filename)
+    if kind in ("picture", None):
+        return 1
+    try:
+        if kind == "zip":
+            with place.open() as stream, zipfile.ZipFile(stream) as archive:
+                paths = archive.namelist()
+        elif place.filename.endswith(".tar") and isinstance(place, LocalPlace):
+            with tarfile.open(place.path, "r:") as tar:
+                paths = [member.name for member in tar if member.isfile()]
+        else:
+            return None
+    except _DAMAGE:
+        return None
+    wanted = [path for path in paths if _is_wanted(_parts(path), purpose=purpose, source=place.filename)]
+    kinds = [_kind(_parts(path)[-1]) for path in wanted]
+    return None if "cifar" in kinds else kinds.count("picture")
+
+
+def _parts(path: str) -> Parts:
+    """Of a path in an archive, where it may begin with ``./``."""
+    return PurePosixPath(path).parts
+
+
 def _places_in(place: Place, purpose: Purpose) -> list[Place]:
     kind = _kind(place.filename)
     if kind == "pickled":
@@ -212,7 +244,7 @@ def _read(file: File, purpose: Purpose, scratch: Path) -> Iterator[Sample | Unre
         members = _tar_members if kind == "tar" else _zip_members
         with place.open() as stream:
             for path, read in members(stream):
-                if _is_wanted(PurePosixPath(path).parts, purpose=purpose, source=place.filename):
+                if _is_wanted(_parts(path), purpose=purpose, source=place.filename):
                     yield from _read_member(f"{name}:{path}", read, scratch)
     elif kind == "idx":
         labels = _content(file.labels) if file.labels else None

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import Adam
@@ -146,12 +145,6 @@ def _pretrain_stage(
     return Stage(name="pretrain", table=table, learners={"generator": learner}, update=update, judges=judges)
 
 
-def _offset(seed: int, step: int, jitter: int) -> tuple[int, int]:
-    """Where the window of a step stands, the same for the same (seed, step)."""
-    y, x = np.random.default_rng([seed, step]).integers(jitter + 1, size=2)
-    return int(y), int(x)
-
-
 def _gan_stage(table: GanTable, recipe: Recipe, networks: Networks, judges: Judges, fabric: Fabric) -> Stage:
     assert networks.discriminator is not None, "made wherever the recipe has this stage"
     generator = building.make_learner(networks.generator, table, fabric)
@@ -160,7 +153,6 @@ def _gan_stage(table: GanTable, recipe: Recipe, networks: Networks, judges: Judg
     def update(step: int, batch: Batch, learning_rate: float) -> Scalars:
         return gan_step(
             generator, discriminator, judges, batch, table=table, learning_rate=learning_rate, fabric=fabric,
-            offset=_offset(recipe.seed, step, table.jitter),
             train_generator=step >= table.discriminator_warmup_steps, accumulate=recipe.accumulate,
         )  # fmt: skip
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import (
+    _FabricModule,  # pyright: ignore[reportPrivateUsage]  # what setup_module returns and no_backward_sync wants
+)
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
@@ -20,6 +23,7 @@ from crispen.training.losses import (
     PIXEL_LOSSES,
     feature_matching_loss,
     gradient_penalty,
+    grid_loss,
     perceptual_loss,
     total_variation_loss,
 )
@@ -30,9 +34,6 @@ from crispen.training.recipe import FeaturesTable, GanTable, GeneratorStageTable
 Terms = dict[str, Tensor]
 """Losses by name, each a scalar tensor, before they are weighted."""
 
-Window = Callable[[Tensor], Tensor]
-"""Cuts the part of pictures that is judged."""
-
 
 @dataclass(frozen=True, slots=True)
 class Learner:
@@ -42,7 +43,7 @@ class Learner:
     holds the weights.
     """
 
-    network: nn.Module
+    network: _FabricModule
     module: nn.Module
     optimizer: Adam
 
@@ -134,7 +135,7 @@ def pretrain_step(
     found: list[Terms] = []
     for last, part in _parts(batch, accumulate):
         with fabric.no_backward_sync(generator.network, enabled=not last):
-            terms = _content(generator.network(part.lr), part, judges, table, fabric, _whole)
+            terms = _content(generator.network(part.lr), part, judges, table, fabric)
             loss = _weighted_content(terms, table)
             fabric.backward(loss / accumulate)
         found.append({**terms, "generator_loss": loss})
@@ -152,7 +153,6 @@ def gan_step(
     table: GanTable,
     learning_rate: float,
     fabric: Fabric,
-    offset: tuple[int, int] = (0, 0),
     train_generator: bool = True,
     accumulate: int = 1,
 ) -> Scalars:
@@ -166,20 +166,17 @@ def gan_step(
         table: the recipe's ``[stage.gan]``.
         learning_rate: the generator's at this step.
         fabric: device, precision and processes.
-        offset: where the window stands through which pictures are judged, in pixels from above and from the left,
-            each at most the table's ``jitter``.
         train_generator: False while the discriminator warms up.
         accumulate: parts in which the batch is computed; above 1 the generator computes each part twice.
     """
     ratio = (table.discriminator_learning_rate or table.learning_rate) / table.learning_rate
-    window = _window(offset, table.jitter)
     judged: list[Terms] = []
     enlarged: list[Tensor] = []
     for last, part in _parts(batch, accumulate):
         with torch.set_grad_enabled(train_generator and accumulate == 1):
             enlarged = [generator.network(part.lr)]
         with fabric.no_backward_sync(discriminator.network, enabled=not last):
-            terms = _discriminator_terms(discriminator, judges, enlarged[0].detach(), part, table, window)
+            terms = _discriminator_terms(discriminator, judges, enlarged[0].detach(), part, table)
             fabric.backward(terms["discriminator_loss"] / accumulate)
         judged.append(terms)
     discriminator.update(learning_rate=learning_rate * ratio)
@@ -190,10 +187,8 @@ def gan_step(
     for last, part in _parts(batch, accumulate):
         with fabric.no_backward_sync(generator.network, enabled=not last):
             sr = enlarged[0] if accumulate == 1 else generator.network(part.lr)
-            terms = _content(sr, part, judges, table, fabric, window)
-            terms |= _adversarial(
-                window(sr), window(part.hr), cast(Discriminator, discriminator.module), table, fabric
-            )
+            terms = _content(sr, part, judges, table, fabric)
+            terms |= _adversarial(sr, part.hr, cast(Discriminator, discriminator.module), table, fabric)
             loss = (
                 _weighted_content(terms, table)
                 + table.adversarial_weight * terms["adversarial_loss"]
@@ -212,7 +207,6 @@ def _content(
     judges: Judges,
     table: GeneratorStageTable,
     fabric: Fabric,
-    window: Window,
 ) -> Terms:
     """How far a generated picture is from the true one: the terms that the recipe gives a weight."""
     sr, hr = sr.float(), batch.hr
@@ -220,10 +214,12 @@ def _content(
     terms = {"pixel_loss": PIXEL_LOSSES[table.pixel_loss](spread * sr, spread * hr)}
     with fabric.autocast():
         if table.perceptual_weight:
-            distances = [features.distance(window(sr), window(hr)) for features in judges.features]
+            distances = [features.distance(sr, hr) for features in judges.features]
             terms["perceptual_loss"] = torch.stack(distances).sum()
         if table.classifier_weight:
             terms["classifier_loss"] = judges.cross_entropy(sr, batch.labels)
+    if table.grid_weight:
+        terms["grid_loss"] = grid_loss(spread * sr, spread * hr, scale=hr.shape[-1] // batch.lr.shape[-1])
     if table.total_variation_weight:
         terms["total_variation_loss"] = total_variation_loss(spread * sr)
     return terms
@@ -233,19 +229,20 @@ def _weighted_content(terms: Terms, table: GeneratorStageTable) -> Tensor:
     return (
         table.pixel_weight * terms["pixel_loss"]
         + table.perceptual_weight * terms.get("perceptual_loss", 0)
+        + table.grid_weight * terms.get("grid_loss", 0)
         + table.total_variation_weight * terms.get("total_variation_loss", 0)
         + table.classifier_weight * terms.get("classifier_loss", 0)
     )
 
 
 def _discriminator_terms(
-    discriminator: Learner, judges: Judges, sr: Tensor, batch: Batch, table: GanTable, window: Window
+    discriminator: Learner, judges: Judges, sr: Tensor, batch: Batch, table: GanTable
 ) -> Terms:
-    real = discriminator.network(window(batch.hr)).float()
-    fake = discriminator.network(window(sr.float())).float()
+    real = discriminator.network(batch.hr).float()
+    fake = discriminator.network(sr.float()).float()
     loss = ADVERSARIAL_FORMS[table.adversarial].discriminator_loss(real, fake)
     if table.r1_weight:
-        loss = loss + table.r1_weight * gradient_penalty(discriminator.module, window(batch.hr))
+        loss = loss + table.r1_weight * gradient_penalty(discriminator.module, batch.hr)
     if table.classifier_discriminator_weight:
         with torch.no_grad():
             cross_entropy = judges.cross_entropy(sr, batch.labels)
@@ -272,21 +269,6 @@ def _adversarial(
     if table.feature_matching_weight:
         terms["feature_matching_loss"] = feature_matching_loss(fake_features, real_features)
     return terms
-
-
-def _whole(picture: Tensor) -> Tensor:
-    return picture
-
-
-def _window(offset: tuple[int, int], jitter: int) -> Window:
-    """A function that cuts the same window, smaller by ``jitter`` pixels, from pictures (N, C, H, W)."""
-    y, x = offset
-
-    def cut(picture: Tensor) -> Tensor:
-        height, width = picture.shape[-2] - jitter, picture.shape[-1] - jitter
-        return picture[..., y : y + height, x : x + width]
-
-    return cut if jitter else _whole
 
 
 @contextmanager
@@ -323,4 +305,5 @@ def _mean(found: Sequence[Terms]) -> Terms:
 def _numbers(fabric: Fabric, terms: Mapping[str, Tensor]) -> Scalars:
     """Means over all processes, brought over from the device in one go."""
     stacked = torch.stack([term.detach().float() for term in terms.values()])
-    return dict(zip(terms, cast(Tensor, fabric.all_reduce(stacked, reduce_op="mean")).tolist(), strict=True))
+    means = cast(Tensor, fabric.all_reduce(stacked, reduce_op="mean"))
+    return dict(zip(terms, cast(list[float], means.tolist()), strict=True))
