@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from crispen import images
 from crispen.errors import DataError, MissingExtra
-from crispen.training.sources import Sample, Unreadable, find_files, read_samples
+from crispen.training.places import RemotePlace
+from crispen.training.sources import File, Sample, Unreadable, find_files, read_samples
 
 Bytes = NDArray[np.uint8]
 
@@ -283,9 +284,12 @@ def test_cifars_pickled_version_is_refused(tmp_path: Path) -> None:
     tar_of(tmp_path / "cifar-10-python.tar.gz", members, mode="w:gz")
     tar_of(tmp_path / "other.tar", members)
     write(tmp_path / "folder" / "cifar-10-batches-py" / "data_batch_1", b"\x80\x02pickle")
-    for source in (tmp_path / "cifar-10-python.tar.gz", tmp_path / "other.tar", tmp_path / "folder"):
+    write(tmp_path / "cifar-100-python" / "train", b"\x80\x02pickle")
+    for name in ("cifar-10-python.tar.gz", "other.tar", "folder", "cifar-100-python"):
         with pytest.raises(DataError, match=r"pickled version.*get cifar-10-binary\.tar\.gz"):
-            read(source)
+            read(tmp_path / name)
+    write(tmp_path / "test_batch" / "a.png", picture(0))
+    assert names(tmp_path / "test_batch") == ["a.png"], "a folder of pictures may be called so"
 
 
 def test_damaged_archives_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
@@ -368,6 +372,27 @@ def test_a_shard_at_a_url_is_never_held_as_a_whole(
     assert 0 < sum(taken) < len(shard) / 2
     assert max(taken) < len(shard) / 2
     assert len(list(stream)) == 39
+
+
+def test_a_server_that_sends_no_parts_is_read_all_the_same(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FromTheBeginning(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() > 0:
+                raise ValueError("only reading this file from the beginning is supported")
+            return super().read(size)
+
+    def open_as_http_does(_: str, mode: str, *, block_size: int | None = None, **__: Any) -> io.BytesIO:
+        return io.BytesIO(content) if block_size == 0 else FromTheBeginning(content)
+
+    content = zip_of(tmp_path / "s.zip", {"a.png": png(picture(0), tmp_path)}).read_bytes()
+    memory.pipe("/s.zip", content)
+    monkeypatch.setattr(memory, "open", open_as_http_does)
+    place = RemotePlace(memory, "/s.zip", "http://host/s.zip")
+    (found,) = read_samples([File(place)], purpose="train")
+    assert found.name == "http://host/s.zip:a.png"
+    assert isinstance(found, Sample)
 
 
 def test_a_url_that_cannot_be_read_is_an_error(memory: Any) -> None:

@@ -113,7 +113,8 @@ def train(
         recipe = load_recipe(recipe, overrides=overrides)
     checkpoint = _find_checkpoint(run_dir, resume=resume)
     fabric = make_fabric(device=device, precision=recipe.precision)
-    dataset, valid_dataset = _open_data(recipe, data, valid, cache=run_dir.parent / "cache")
+    with fabric.rank_zero_first():  # which decodes the pictures for all
+        dataset, valid_dataset = _open_data(recipe, data, valid, cache=run_dir.parent / "cache")
     memory.keep_freed_memory()
     networks = make_networks(recipe, init=init, features=features, fabric=fabric)
     generator = cast(SRResNet, networks.generator.module)
@@ -259,15 +260,17 @@ def _look(run: Run, stage: Stage, done: int, steps: int) -> Scalars:
     every = run.recipe.snapshot_every
     if every is not None and done % run.in_steps(every) == 0:
         _save_networks(run, stage, run.run_dir / "snapshots", at=done)
-    if run.valid is None or (done % run.in_steps(run.recipe.validate_every) and done != steps):
+    is_time = done % run.in_steps(run.recipe.validate_every) == 0 or done == steps
+    if not (is_time and run.fabric.is_global_zero):
         return {}
-    if not run.fabric.is_global_zero:
+    if stage.name != "classifier":
+        shown = run.dataset if run.valid is None else run.valid
+        name = f"{stage.name}-{done:08d}"
+        write_previews(run.ema, shown, run.run_dir / "previews", name=name, forward=_enlarging(run))
+    if run.valid is None:
         return {}
     if stage.name == "classifier":
         return validate_classifier(stage.learners["classifier"].network, run.valid, fabric=run.fabric)
-    write_previews(
-        run.ema, run.valid, run.run_dir / "previews", name=f"{stage.name}-{done:08d}", forward=_enlarging(run)
-    )
     return validate(run.ema, run.valid, judges=stage.judges, fabric=run.fabric)
 
 

@@ -7,6 +7,8 @@ what is read is fetched, and an archive is never held in memory as a whole.
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +53,10 @@ class Place(ABC):
         Raises:
             OSError: where it cannot be read.
         """
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """This file's content; `OSError` where it cannot be read."""
 
     @abstractmethod
     def stamp(self) -> str:
@@ -102,6 +108,10 @@ class LocalPlace(Place):
         """Open this file for reading; `OSError` where it cannot be."""
         return self.path.open("rb")
 
+    def read(self) -> bytes:
+        """This file's content."""
+        return self.path.read_bytes()
+
     def stamp(self) -> str:
         """Where it is, its size, and when it was last written to."""
         status = self.path.stat()
@@ -145,8 +155,30 @@ class RemotePlace(Place):
         return self._at(f"{self.path.rpartition('/')[0]}/{filename}")
 
     def open(self) -> BinaryIO:
-        """Open this file for reading; `OSError` where it cannot be."""
-        return cast(BinaryIO, self.system.open(self.path, "rb"))
+        """Open this file; from a server that sends no parts of it, it is fetched to the disk first."""
+        if self._comes_in_parts():
+            return cast(BinaryIO, self.system.open(self.path, "rb"))
+        copy = tempfile.TemporaryFile()  # noqa: SIM115  # it is gone when the caller closes it
+        with cast(BinaryIO, self.system.open(self.path, "rb", block_size=0)) as stream:
+            shutil.copyfileobj(stream, copy)
+        copy.seek(0)
+        return cast(BinaryIO, copy)
+
+    def read(self) -> bytes:
+        """This file's content."""
+        return cast(bytes, self.system.cat_file(self.path))
+
+    def _comes_in_parts(self) -> bool:
+        """Whether the server sends a part that is asked for, as all but some plain web servers do."""
+        if not self.url.startswith("http"):
+            return True
+        try:
+            with cast(BinaryIO, self.system.open(self.path, "rb", block_size=1, cache_type="none")) as probe:
+                probe.seek(1)
+                probe.read(1)
+        except ValueError:
+            return False
+        return True
 
     def stamp(self) -> str:
         """What the server tells of the file: size, time and tag, where it does."""

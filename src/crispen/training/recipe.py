@@ -202,11 +202,11 @@ class Recipe(Table):
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the running average of the weights that is validated and shipped; 0 for none."""
     validate_every: Span = 1000
-    """Time between two validations, each with a preview."""
+    """Time between two previews, of the validation pictures or else of training ones, and between two validations."""
     validate_pictures: PositiveInt | None = None
     """How many of the validation pictures are used, evenly chosen; all where it is missing."""
     snapshot_every: Span | None = None
-    """Time between two sets of weights that are kept, with a preview; none where it is missing."""
+    """Time between two sets of weights that are kept; none where it is missing."""
     checkpoint_minutes: PositiveFloat = 5.0
     """Time between two checkpoints."""
     keep_checkpoints: PositiveInt = 2

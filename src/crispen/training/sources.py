@@ -144,7 +144,7 @@ def _count(place: Place, purpose: Purpose) -> int | None:
     except _DAMAGE:
         return None
     wanted = [path for path in paths if _is_wanted(_parts(path), purpose=purpose, source=place.filename)]
-    kinds = [_kind(_parts(path)[-1]) for path in wanted]
+    kinds = [_kind(PurePosixPath(path).name) for path in wanted]
     return None if "cifar" in kinds else kinds.count("picture")
 
 
@@ -155,18 +155,17 @@ def _parts(path: str) -> Parts:
 
 def _places_in(place: Place, purpose: Purpose) -> list[Place]:
     kind = _kind(place.filename)
-    if kind == "pickled":
-        _refuse_pickled(str(place))
-    if kind is not None or not place.is_folder():
+    if kind not in (None, "pickled") or not place.is_folder():
         if not place.exists():
             raise DataError(f"there is no training data at {place}")
+        if kind == "pickled":
+            _refuse_pickled(str(place))
         return [place]
     listing = place.files()
     chosen = _choose(listing, purpose=purpose, source=place.filename)
     if not chosen:
-        for parts, _ in listing:
-            if any(_kind(part) == "pickled" for part in parts):
-                _refuse_pickled(str(place))
+        if "pickled" in {kind, *(_kind(part) for parts, _ in listing for part in parts)}:
+            _refuse_pickled(str(place))
         raise DataError(f"there is no readable picture in {place}{_but(listing, purpose)}")
     return chosen
 
@@ -247,12 +246,12 @@ def _read(file: File, purpose: Purpose, scratch: Path) -> Iterator[Sample | Unre
                 if _is_wanted(_parts(path), purpose=purpose, source=place.filename):
                     yield from _read_member(f"{name}:{path}", read, scratch)
     elif kind == "idx":
-        labels = _content(file.labels) if file.labels else None
-        yield from _numbered(name, decode_idx(_content(place), labels, name=name))
+        labels = file.labels.read() if file.labels else None
+        yield from _numbered(name, decode_idx(place.read(), labels, name=name))
     elif kind != "cifar" and isinstance(place, LocalPlace):
         yield _decode(place.path, name)
     else:
-        yield from _read_content(name, _content(place), scratch)
+        yield from _read_content(name, place.read(), scratch)
 
 
 def _tar_members(stream: BinaryIO) -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -320,11 +319,6 @@ def _decode(path: Path, name: str) -> Sample | Unreadable:
 def _numbered(name: str, records: Iterable[tuple[Bytes, int | None]]) -> Iterator[Sample]:
     for index, (picture, label) in enumerate(records):
         yield Sample(f"{name}:{index:06d}", picture, label)
-
-
-def _content(place: Place) -> bytes:
-    with place.open() as file:
-        return file.read()
 
 
 def _unreadable(name: str, error: PictureError) -> Unreadable:
