@@ -317,6 +317,17 @@ def test_a_classifier_is_trained_first_and_judges(digits: Path, tmp_path: Path) 
     assert 0 <= steps[-1].validation["valid_accuracy"] <= 1
 
 
+def test_a_classifier_is_resumed_to_the_bit_dropout_and_all(digits: Path, tmp_path: Path) -> None:
+    chosen = tiny("srgan-mnist-classifier", ["stage.classifier.steps=4", "checkpoint_minutes=1e-9"])
+    list(train(chosen, data=[digits], run_dir=tmp_path / "whole"))
+    take(train(chosen, data=[digits], run_dir=tmp_path / "stopped"), 2)
+    list(train(chosen, data=[digits], run_dir=tmp_path / "stopped", resume=True))
+    whole, stopped = (
+        load_tensors(tmp_path / run / "classifier.safetensors")[0] for run in ("whole", "stopped")
+    )
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
 def test_a_classifier_needs_labels(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must have labels"):
         next(train(tiny("srgan-mnist-classifier"), data=[photos], run_dir=tmp_path / "run"))

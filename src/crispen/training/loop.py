@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -153,6 +154,7 @@ def _train_stage(run: Run, stage: Stage, checkpoint: Checkpoint | None) -> Gener
 
     with contextlib.closing(prefetched(_batches(run, stage), range(first, steps))) as batches:
         for step, batch in enumerate(batches, first):
+            _seed_torch(run, stage, step)
             learning_rate = learning_rate_at(step, stage.table, steps=steps)
             scalars = stage.update(step, _on(fabric, batch), learning_rate)
             if stage.name != "classifier":
@@ -247,6 +249,12 @@ def _batches(run: Run, stage: Stage) -> Callable[[int], Batch]:
     part = (run.fabric.global_rank, run.fabric.world_size)
     arguments = run.recipe.data.model_dump()
     return lambda step: run.dataset.batch(seed=seed, step=step, part=part, **arguments)
+
+
+def _seed_torch(run: Run, stage: Stage, step: int) -> None:
+    """Make what torch draws by itself, dropout's masks, follow from (seed, step), too."""
+    origin = [run.recipe.seed, STAGES.index(stage.name), step, run.fabric.global_rank]
+    torch.manual_seed(int(np.random.SeedSequence(origin).generate_state(1)[0]))
 
 
 def _on(fabric: Fabric, batch: Batch) -> Batch:
