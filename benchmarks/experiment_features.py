@@ -43,7 +43,7 @@ PULL = 1.0
 
 BASE = [
     "validate_every=100000", "stage.gan.schedule=constant", "stage.gan.grid_weight=300", "stage.gan.features=[]",
-    "stage.gan.perceptual_weight=0", "stage.gan.adversarial_weight=0.01",
+    "stage.gan.perceptual_weight=0", "stage.gan.adversarial_weight=0.01", "stage.gan.discriminator_warmup_steps=30",
 ]  # fmt: skip
 """What all candidates share, over the recipe srgan-x4."""
 

@@ -401,3 +401,18 @@ def test_the_thread_ends_with_the_iterator(closed: bool) -> None:
     else:
         assert list(items) == ["1", "2", "3", "4"]
     assert threads() == 0
+
+
+def test_some_crops_can_be_flat(photos: Path, tmp_path: Path) -> None:
+    dataset = open_dataset([photos], scale=2, patch_size=16, cache=tmp_path / "cache")
+    sizes = {"seed": 0, "step": 0, "patch_size": 16, "batch_size": 64}
+    whole, mixed = dataset.batch(**sizes), dataset.batch(**sizes, flat_share=0.25)
+    spread = mixed.hr.amax((2, 3)) - mixed.hr.amin((2, 3))
+    flat = (spread == 0).all(1)
+    assert 5 < flat.sum() < 30
+    assert torch.equal(mixed.hr[~flat], whole.hr[~flat]), "the others stay as they are"
+    assert torch.equal(mixed.lr[flat, :, 0, 0], mixed.hr[flat, :, 0, 0])
+    grays = (mixed.hr[flat, :, 0, 0].amax(1) == mixed.hr[flat, :, 0, 0].amin(1)).sum()
+    assert 0 < grays < flat.sum()
+    parts = [dataset.batch(**sizes, flat_share=0.25, part=(rank, 2)).hr for rank in (0, 1)]
+    assert torch.equal(torch.cat(parts), mixed.hr)

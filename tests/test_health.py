@@ -46,8 +46,8 @@ def steps(count: int, different: Scalars | None = None, *, first: int = 1) -> li
     return [healthy(step) | (different or {}) for step in range(first, first + count)]
 
 
-def monitor() -> HealthMonitor:
-    return HealthMonitor(window=WINDOW, settling_steps=20)
+def monitor(*, gradients_may_overflow: bool = False) -> HealthMonitor:
+    return HealthMonitor(window=WINDOW, settling_steps=20, gradients_may_overflow=gradients_may_overflow)
 
 
 def kinds(troubles: list[Trouble]) -> list[str]:
@@ -74,7 +74,7 @@ def test_a_loss_that_is_no_number_is_fatal_and_named(value: float) -> None:
 
 
 def test_the_last_good_value_and_the_broken_gradient_before_are_told() -> None:
-    watching = monitor()
+    watching = monitor(gradients_may_overflow=True)
     follow(watching, steps(5, {"pixel_loss": 0.25}))
     assert (
         follow(watching, steps(1, {"pixel_loss": 0.5, "generator_gradient_norm": math.inf}, first=6), first=6)
@@ -83,6 +83,8 @@ def test_the_last_good_value_and_the_broken_gradient_before_are_told() -> None:
     (trouble,) = follow(watching, steps(1, {"pixel_loss": math.nan}, first=7), first=7)
     assert "pixel_loss is nan, after 0.5 at step 6" in trouble.message
     assert "gradient was not finite at step 6" in trouble.message
+    (at_once,) = follow(monitor(), steps(1, {"generator_gradient_norm": math.inf}))
+    assert at_once.fatal, "without fp16's scaler it has reached the weights"
 
 
 def test_a_validation_that_is_no_number_is_fatal_and_a_perfect_psnr_is_not() -> None:

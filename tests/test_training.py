@@ -17,6 +17,7 @@ from crispen.networks.features.vgg import VggFeatures
 from crispen.networks.generators import SRResNet
 from crispen.networks.weights import load_generator, load_tensors, save_generator
 from crispen.training import Progress, Recipe, train
+from crispen.training.data import open_dataset
 from crispen.training.recipe_file import RECIPES, load_recipe
 
 
@@ -213,7 +214,7 @@ def test_a_batch_in_parts_gives_the_update_of_the_whole(
 
 def test_a_run_that_explodes_is_stopped_and_says_where(photos: Path, tmp_path: Path) -> None:
     chosen = recipe(stage={"pretrain": {"steps": 30, "learning_rate": 1e30}}, checkpoint_minutes=1e-9)
-    with pytest.raises(TrainingError, match=r"pretrain step \d+.*pixel_loss.*the last good checkpoint is in"):
+    with pytest.raises(TrainingError, match=r"pretrain step \d+.*the newest checkpoint is in"):
         list(train(chosen, data=[photos], run_dir=tmp_path / "run"))
 
 
@@ -271,7 +272,9 @@ def tiny(name: str, more: Sequence[str] = ()) -> Recipe:
     """A bundled recipe with the smallest networks, and a step of each stage."""
     whole = load_recipe(name)
     overrides = ["generator.num_blocks=1", "generator.num_features=4", "discriminator.num_features=2"]
-    overrides += [f"stage.{stage}.steps=1" for stage in whole.stage.model_fields_set]
+    overrides += [f"stage.{stage}.steps=2" for stage in whole.stage.model_fields_set]
+    if whole.stage.gan:
+        overrides.append("stage.gan.discriminator_warmup_steps=0")
     overrides += [f"{span}=1" for span in ("validate_every", "snapshot_every") if getattr(whole, span)]
     if whole.data.patch_size != 28:
         overrides += ["data.patch_size=32", "data.batch_size=2"]
@@ -293,9 +296,9 @@ def test_every_bundled_recipe_runs(
     data = digits if "mnist" in name else photos
     chosen = tiny(name)
     steps = list(train(chosen, data=[data], valid=data, run_dir=tmp_path / "run"))
-    assert [step.stage for step in steps] == [
-        s for s in ("classifier", "pretrain", "gan") if getattr(chosen.stage, s)
-    ]
+    stages = [name for name in ("classifier", "pretrain", "gan") if getattr(chosen.stage, name)]
+    assert [step.stage for step in steps] == [name for name in stages for _ in range(2)]
+    assert all("generator_loss" in step.scalars for step in steps if step.stage != "classifier")
     assert all(np.isfinite(list(step.scalars.values())).all() for step in steps)
     assert load_generator(tmp_path / "run" / "weights.safetensors").scale == chosen.generator.scale
 
@@ -350,3 +353,73 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(photos: Path, tmp_path: P
     assert progress[0].notes == (
         "pretrain-00000003.safetensors is damaged: going on from pretrain-00000002.safetensors",
     )
+
+
+def test_a_finished_run_is_not_overwritten_without_its_checkpoints(photos: Path, tmp_path: Path) -> None:
+    list(train(recipe(pretrain=1), data=[photos], run_dir=tmp_path / "run"))
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.unlink()
+    with pytest.raises(TrainingError, match="holds a run already"):
+        next(train(recipe(pretrain=1), data=[photos], run_dir=tmp_path / "run"))
+
+
+def test_a_run_that_goes_on_with_another_recipe_is_told(photos: Path, tmp_path: Path) -> None:
+    take(train(recipe(pretrain=3, checkpoint_minutes=1e-9), data=[photos], run_dir=tmp_path / "run"), 2)
+    progress = list(train(recipe(pretrain=4, seed=7), data=[photos], run_dir=tmp_path / "run", resume=True))
+    told = "the run goes on with another recipe than before: "
+    assert {f"{told}seed is 7, was 0", f"{told}stage.pretrain.steps is 4, was 3"} <= set(progress[0].notes)
+
+
+def test_weights_of_another_kind_of_generator_are_no_start(photos: Path, tmp_path: Path) -> None:
+    path = tmp_path / "start.safetensors"
+    generator = SRResNet(scale=2, num_blocks=1, num_features=8, batch_norm=False, output="symmetric")
+    save_generator(generator, path)
+    with pytest.raises(TrainingError, match="it has output 'symmetric' and not 'linear'"):
+        next(train(recipe(pretrain=1), data=[photos], run_dir=tmp_path / "run", init=str(path)))
+
+
+def test_validation_pictures_smaller_than_a_patch_are_used_and_broken_ones_named(
+    photos: Path, tmp_path: Path
+) -> None:
+    valid = tmp_path / "valid"
+    valid.mkdir()
+    for name, side in (("a", 20), ("b", 24)):
+        images.write(images.from_array(np.full((side, side, 3), 9, np.uint8)), valid / f"{name}.png")
+    (valid / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    (progress,) = train(recipe(pretrain=1), data=[photos], valid=valid, run_dir=tmp_path / "run")
+    assert "broken.png" in progress.notes[0]
+    assert progress.validation["valid_psnr"] > 0
+
+
+def test_some_of_the_pictures_evenly_chosen(digits: Path, tmp_path: Path) -> None:
+    whole = open_dataset([digits], scale=4, patch_size=28, cache=tmp_path / "cache")
+    some = whole.subset(20)
+    assert [some.label(index) for index in range(20)] == [whole.label(3 * index) for index in range(20)]
+    batch = some.batch(seed=0, step=0, patch_size=28, batch_size=200, augment=False)
+    assert batch.labels is not None
+    assert set(batch.labels.tolist()) == {some.label(index) for index in range(20)}
+    assert whole.subset(None) is whole
+
+
+def test_labels_beyond_the_classifiers_are_refused(digits: Path, tmp_path: Path) -> None:
+    labels = digits / "train-labels-idx1-ubyte"
+    content = bytearray(labels.read_bytes())
+    content[-1] = 20
+    labels.write_bytes(bytes(content))
+    with pytest.raises(DataError, match="a label 20, but the classifier tells 10 classes apart"):
+        next(train(tiny("srgan-mnist-classifier"), data=[digits], run_dir=tmp_path / "run"))
+
+
+def test_an_unhealthy_run_stops_where_the_recipe_says_so(photos: Path, tmp_path: Path) -> None:
+    still = {"steps": 60, "learning_rate": 1e-12, "pixel_weight": 1e-9}
+    for on_trouble in ("warn", "stop"):
+        run = train(
+            recipe(stage={"pretrain": still}, on_trouble=on_trouble),
+            data=[photos],
+            run_dir=tmp_path / on_trouble,
+        )
+        if on_trouble == "warn":
+            assert any("gradient" in note for step in run for note in step.notes)
+        else:
+            with pytest.raises(TrainingError, match="gradient"):
+                list(run)

@@ -69,7 +69,7 @@ def train(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --run-dir.")] = False,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to train.")] = "cpu",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
 ) -> None:
     """Train a model.
 
@@ -88,12 +88,15 @@ def train(
                 command=sys.argv,
             )
         )  # fmt: skip
+    stopped = last is not None and last.step < last.steps
+    if last and stopped:
+        _tell(f"stopped after {last.stage} {last.step}/{last.steps}; to go on: {_resuming_command()}")
+    else:
+        _tell(f"weights: {run_dir / 'weights.safetensors'}")
     if _is_first_process():
         _plot_run(run_dir)
-    if last and should_stop():
-        _tell(f"stopped after {last.stage} {last.step}/{last.steps}; to go on: {_resuming_command()}")
+    if stopped:
         raise typer.Exit(INTERRUPTED)
-    _tell(f"weights: {run_dir / 'weights.safetensors'}")
 
 
 recipes_app = typer.Typer(invoke_without_command=True, help="List, show and describe the bundled recipes.")
@@ -178,7 +181,7 @@ def check(
 
     The exit code is 1 where anything is wrong.
     """
-    _require_training()
+    _require_training("checking training data")
     from crispen.training.data_check import check_data
     from crispen.training.run_log import write_whole
 
@@ -192,9 +195,9 @@ def check(
         raise typer.Exit(1)
 
 
-def _require_training() -> None:
+def _require_training(purpose: str = "training") -> None:
     for module in ("torch", "pydantic", "lightning_fabric"):
-        require(module, purpose="training")
+        require(module, purpose=purpose)
 
 
 def _is_first_process() -> bool:
@@ -215,6 +218,7 @@ def _stop_signals() -> Generator[Callable[[], bool]]:
 
     def ask(number: int, _: object) -> None:
         asked.append(number)
+        typer.echo("crispen: stopping after this step; once more to stop at once", err=True)
         for each, handler in before.items():
             signal.signal(each, handler)
 
@@ -236,7 +240,8 @@ def _plot_run(run_dir: Path) -> None:
     from crispen.training.plots import plot_runs
     from crispen.training.run_log import NAME
 
-    if (run_dir / NAME).is_file():  # a run that was stopped early may have no line yet
+    log = run_dir / NAME
+    if log.is_file() and log.stat().st_size:  # a run that was stopped early may have no line yet
         plot_runs([run_dir], run_dir / "training.png")
 
 
@@ -252,7 +257,7 @@ def _follow_training(run: Iterable[Progress]) -> Progress | None:
                 )
             description = f"{progress.stage} {_shown(_losses(progress.scalars))}"
             drawn.update(tasks[progress.stage], completed=progress.step, description=description)
-            for note in progress.notes:
+            for note in progress.notes if _is_first_process() else ():
                 typer.echo(f"crispen: note: {note}", file=sys.stderr)
             if progress.validation:
                 _tell(f"{progress.stage} {progress.step}/{progress.steps} {_shown(progress.validation)}")

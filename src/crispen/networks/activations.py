@@ -20,7 +20,7 @@ class PReLU(nn.PReLU):
 
     def forward(self, input: Tensor) -> Tensor:
         """max(0, x) + slope · min(0, x), elementwise."""
-        if input.device.type == "cpu" and torch.is_grad_enabled():
+        if input.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return cast(Tensor, _SharedSlope.apply(input, self.weight))
         return functional.prelu(input, self.weight.to(input.dtype))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+NUM_CLASSES = 10
 _SIDE = 28  # pixels, of MNIST
 
 
@@ -28,7 +29,9 @@ class DigitClassifier(nn.Module):
             nn.MaxPool2d(2),
             *_conv(32, 64, size=3),
         )
-        self.judge = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64 * (_SIDE // 4) ** 2, 10))
+        self.judge = nn.Sequential(
+            nn.Flatten(), nn.Dropout(0.5), nn.Linear(64 * (_SIDE // 4) ** 2, NUM_CLASSES)
+        )
 
     def forward(self, picture: Tensor) -> Tensor:
         """Judge (N, 3, H, W) in [0, 1]: logits (N, 10)."""

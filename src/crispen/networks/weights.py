@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
@@ -49,11 +50,15 @@ def load_weights_into(network: nn.Module, path: Path) -> None:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str]) -> None:
-    """Write named tensors and text beside them, whole or not at all."""
+    """Write named tensors and text beside them, whole or not at all; `OSError` where the disk is full, or the like."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, dict(metadata))
         os.replace(temporary, path)  # noqa: PTH105  (same thing, and says what matters: it is atomic)
+    except SafetensorError as error:  # which safetensors makes of the system's errors
+        full = "os error 28" in str(error)
+        number = errno.ENOSPC if full else errno.EIO
+        raise OSError(number, os.strerror(number) if full else str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

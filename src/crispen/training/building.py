@@ -21,7 +21,7 @@ from crispen.networks.classifier import DigitClassifier
 from crispen.networks.discriminators import DISCRIMINATORS
 from crispen.networks.features import load_features
 from crispen.networks.generators import SRResNet
-from crispen.networks.weights import load_weights_into
+from crispen.networks.weights import load_generator, load_weights_into
 from crispen.training.recipe import FeaturesTable, Recipe, StageTable
 from crispen.training.steps import Features, Learner
 
@@ -77,8 +77,23 @@ def make_generator(recipe: Recipe, start: Start | None, fabric: Fabric) -> SRRes
     )
     generator.damp_residuals(table.damp_residuals)
     if start:
-        load_weights_into(generator, start.generator)
+        _start_from(generator, start.generator)
     return cast(SRResNet, _place(generator, fabric))
+
+
+def _start_from(generator: SRResNet, path: Path) -> None:
+    """Copy the weights of a generator of the same kind, its activation and the meaning of its output included."""
+    source = load_generator(path)
+    differences = [
+        f"{name} {source.architecture[name]!r} and not {value!r}"
+        for name, value in generator.architecture.items()
+        if source.architecture[name] != value
+    ]
+    if differences:
+        raise TrainingError(
+            f"the generator in {path} is another than the recipe's: it has {', '.join(differences)}"
+        )
+    generator.load_state_dict(source.state_dict())
 
 
 def make_discriminator(recipe: Recipe, start: Start | None, fabric: Fabric) -> nn.Module:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -96,9 +95,11 @@ def save_checkpoint(
     path = run_dir / FOLDER / f"{position.stage}-{position.step:08d}.safetensors"
     try:
         path.parent.mkdir(exist_ok=True)
+        for abandoned in path.parent.glob(".*"):  # by a process that was killed while it wrote
+            abandoned.unlink(missing_ok=True)
         save_tensors(tensors, path, metadata=metadata)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"the checkpoint {path} cannot be written: {error}") from error
+    except OSError as error:
+        raise TrainingError(f"the checkpoint {path} cannot be written: {error.strerror}") from error
     for old in _newest_first(run_dir)[keep:]:
         old.unlink(missing_ok=True)
     return path
@@ -153,9 +154,11 @@ def _rank(path: Path) -> tuple[int, int]:
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> int:
-    """CRC-32 over all bytes, in the order of the names."""
+    """CRC-32 over names, kinds, shapes and all bytes, in the order of the names."""
     checksum = 0
     for name in sorted(tensors):
+        kind = f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}"
+        checksum = zlib.crc32(kind.encode(), checksum)
         checksum = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, checksum)
     return checksum
 

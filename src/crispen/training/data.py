@@ -6,6 +6,7 @@ are, so that crops have no borders of their own. Which crops a step sees depends
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,16 @@ class Dataset:
         self.labelled = bool((self._labels >= 0).all())
         """Whether every picture has a label."""
 
+    def subset(self, count: int | None) -> Dataset:
+        """The same with ``count`` pictures, evenly chosen; all of them for None, or where there are no more."""
+        if count is None or count >= len(self):
+            return self
+        chosen = [index * len(self) // count for index in range(count)]
+        fewer = copy.copy(self)
+        fewer.pairs = [self.pairs[index] for index in chosen]
+        fewer._sides, fewer._labels = self._sides[chosen], self._labels[chosen]
+        return fewer
+
     def __len__(self) -> int:
         return len(self.pairs)
 
@@ -94,6 +105,7 @@ class Dataset:
         batch_size: int,
         candidates: int = 1,
         augment: bool = True,
+        flat_share: float = 0.0,
         part: tuple[int, int] = (0, 1),
     ) -> Batch:
         """Random crops, the same for the same (seed, step).
@@ -108,12 +120,14 @@ class Dataset:
             batch_size: N, all parts together.
             candidates: crops drawn for each that is taken.
             augment: turn each crop by a random multiple of 90 degrees, and mirror every other.
+            flat_share: how many of the crops, on average, are replaced by a single colour.
             part: (rank, parts): return only that one of so many slices of the batch, which together are the whole.
         """
         random = np.random.default_rng([seed, step])
         side = patch_size // self.scale
         drawn = self._draw(random, side, (batch_size, candidates))
         symmetry = random.integers(8, size=batch_size) if augment else np.zeros(batch_size, np.int64)
+        is_flat, colours = _draw_flat(random, batch_size, flat_share)
         rank, parts = part
         own = slice(batch_size * rank // parts, batch_size * (rank + 1) // parts)
         crops = np.array([self._most_detailed(row, side) for row in drawn[own]], np.int64).reshape(-1, 3)
@@ -122,6 +136,8 @@ class Dataset:
         for place, (crop, turn) in enumerate(zip(crops, symmetry[own], strict=True)):
             for source, target in zip(self._crop(crop, side), (lr, hr), strict=True):
                 _copy_turned(source, target[place], symmetry=int(turn))
+        for place in np.flatnonzero(is_flat[own]):
+            lr[place] = hr[place] = colours[own][place]
         labels = torch.from_numpy(self._labels[crops[:, 0]]) if self.labelled else None
         return Batch(_to_tensor(lr), _to_tensor(hr), labels)
 
@@ -187,6 +203,18 @@ def _detail(picture: Bytes) -> float:
     """Mean absolute difference of neighbouring pixels, in green, which is nearest to luma."""
     green = picture[:, :, 1].astype(np.int16)
     return float(np.abs(np.diff(green, axis=0)).mean() + np.abs(np.diff(green, axis=1)).mean())
+
+
+def _draw_flat(random: np.random.Generator, count: int, share: float) -> tuple[NDArray[np.bool_], Bytes]:
+    """Which of ``count`` crops are to have a single colour, and colours (count, 3) for all.
+
+    A third of these are any, a third have each channel at an end of its range, a third are black or white.
+    """
+    is_flat = random.random(count) < share if share else np.zeros(count, np.bool_)
+    anywhere = random.integers(256, size=(count, 3), dtype=np.uint8)
+    ends = (255 * random.integers(2, size=(count, 3))).astype(np.uint8)
+    kinds = np.stack([anywhere, ends, np.repeat(ends[:, :1], 3, axis=1)])
+    return is_flat, kinds[random.integers(3, size=count), np.arange(count)]
 
 
 def _copy_turned(source: Bytes, target: Bytes, *, symmetry: int) -> None:

@@ -61,6 +61,28 @@ def write_run_info(
     write_whole(run_dir / ENVIRONMENT, (json.dumps([*starts, start], indent=2) + "\n").encode())
 
 
+def changed_keys(run_dir: Path, recipe_json: str) -> list[str]:
+    """What a recipe says otherwise than the record of a run, as ``stage.gan.steps is 5, was 3``."""
+    try:
+        before = _flattened(json.loads((run_dir / RECIPE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return []
+    now = _flattened(json.loads(recipe_json))
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return [f"{key} is {json.dumps(now.get(key))}, was {json.dumps(before.get(key))}" for key in changed]
+
+
+def _flattened(table: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    """A table of tables as one, with keys such as ``stage.gan.steps``."""
+    flat: dict[str, object] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= _flattened(cast("dict[str, Any]", value), f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
 def describe_versions() -> dict[str, str]:
     """The versions that numbers may depend on, by name."""
     return {

@@ -53,7 +53,8 @@ class HealthMonitor:
 
     Args:
         window: steps looked at; a trouble has to last as long, except for numbers that are none and explosions.
-        settling_steps: steps at the start of a stage in which a discriminator may still know nothing.
+        settling_steps: steps at the start of a stage in which a discriminator may still know nothing, and a generator
+            print a pattern.
         won: mean probability of being real, for real pictures, from which the discriminator has won; for generated
             ones ``1 - won``. For losses other than cross-entropy, whose logits are not those of a probability, it has
             won where its loss is below ``won_loss``.
@@ -66,6 +67,7 @@ class HealthMonitor:
             photographs of 576x576 pixels at 4x: the originals have 0.3 on average (at most 2.0), bicubic's 0.6 (3.4),
             those of the bundled srresnet-x4 2.1 (4.0); the latter with checkers or stripes of 2 grey levels and
             a period of 2 or 4 pixels added from 22 to 32, with a dot of 2 grey levels in each 4x4 pixels 14.
+        gradients_may_overflow: as in fp16, whose scaler leaves out a step with an infinite gradient.
     """
 
     def __init__(
@@ -79,11 +81,13 @@ class HealthMonitor:
         vanishing: float = 1e-5,
         exploding: float = 20.0,
         checkerboard: float = 8.0,
+        gradients_may_overflow: bool = False,
     ) -> None:
         self.window = window
         self.settling_steps = settling_steps
         self.won, self.won_loss, self.lost = won, won_loss, lost
         self.vanishing, self.exploding, self.checkerboard = vanishing, exploding, checkerboard
+        self.gradients_may_overflow = gradients_may_overflow
         self._stage = ""
         self._steps: deque[Progress] = deque(maxlen=window)
         self._validation: Scalars = {}
@@ -112,13 +116,10 @@ class HealthMonitor:
         yield from self._checkerboard()
 
     def _not_a_number(self) -> Iterator[Trouble]:
-        """A loss or measurement that is NaN or infinite.
-
-        An infinite PSNR is that of equal pictures. An infinite gradient is no trouble by itself: in fp16 the scaler
-        leaves such a step out. Where it is not left out, the next step's losses tell.
-        """
+        """A loss, gradient or measurement that is NaN or infinite; an infinite PSNR is that of equal pictures."""
         now = self._steps[-1]
-        numbers = {name: value for name, value in now.scalars.items() if name != _GRADIENT}
+        left_out = _GRADIENT if self.gradients_may_overflow else None
+        numbers = {name: value for name, value in now.scalars.items() if name != left_out}
         numbers |= {name: v for name, v in now.validation.items() if not (name == "valid_psnr" and v > 0)}
         wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
         if wrong:
@@ -168,10 +169,11 @@ class HealthMonitor:
 
     def _checkerboard(self) -> Iterator[Trouble]:
         energy = self._validation.get("valid_checkerboard", -math.inf)
-        if energy > self.checkerboard:
+        now = self._steps[-1]
+        if energy > self.checkerboard and now.step >= min(self.settling_steps, now.steps):
             what = f"the generated pictures hold a regular pattern of {energy:.1f} dB over their surroundings"
             advice = (
-                "a larger weight of the pixel loss, a smaller one of the adversarial loss or more steps help"
+                "a grid_weight in the recipe, a smaller weight of the adversarial loss or more steps help"
             )
             yield self._trouble("checkerboard", f"{what}, as upsampling leaves it", advice)
 

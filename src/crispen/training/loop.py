@@ -19,11 +19,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from crispen.errors import DataError, TrainingError
+from crispen.errors import DataError, TrainingError, UsageError
+from crispen.networks.classifier import NUM_CLASSES
 from crispen.networks.generators import SRResNet
 from crispen.networks.weights import save_generator, save_tensors
 from crispen.training import building, memory
 from crispen.training.checkpoint import (
+    FOLDER,
     STAGES,
     Checkpoint,
     Position,
@@ -32,7 +34,7 @@ from crispen.training.checkpoint import (
     save_checkpoint,
 )
 from crispen.training.data import Batch, Dataset, open_dataset
-from crispen.training.environment import write_run_info
+from crispen.training.environment import changed_keys, write_run_info
 from crispen.training.health import HealthMonitor
 from crispen.training.machine import loss_scaler, make_fabric
 from crispen.training.prefetch import prefetched
@@ -44,6 +46,9 @@ from crispen.training.run_log import RunLog
 from crispen.training.schedule import learning_rate_at
 from crispen.training.stages import Stage, chosen_stages, make_networks, make_stage
 from crispen.training.validation import validate, validate_classifier
+
+MOST_SKIPPED_TOLD = 20
+"""Pictures that were left out and are named; of more, the number is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +89,7 @@ def train(
     features: Path | None = None,
     init: str | None = None,
     resume: bool = False,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     should_stop: Callable[[], bool] = lambda: False,
     command: Sequence[str] = (),
 ) -> Iterator[Progress]:
@@ -99,7 +104,7 @@ def train(
         features: a file with the weights of the recipe's feature network, or a folder of such files.
         init: weights to start from, over what the recipe says: a model's name, a model's or run's folder, a file.
         resume: go on from the newest checkpoint in ``run_dir``.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
         should_stop: asked after each step; once it says yes, a checkpoint is written and the iteration ends.
         command: the command line, for the run's records.
 
@@ -114,12 +119,14 @@ def train(
         recipe = load_recipe(recipe, overrides=overrides)
     checkpoint = _find_checkpoint(run_dir, resume=resume)
     fabric = make_fabric(device=device, precision=recipe.precision)
+    _check_parts(recipe, fabric)
     with fabric.rank_zero_first():  # which decodes the pictures for all
         dataset, valid_dataset = _open_data(recipe, data, valid, cache=run_dir.parent / "cache")
     memory.keep_freed_memory()
     networks = make_networks(recipe, init=init, features=features, fabric=fabric)
     generator = cast(SRResNet, networks.generator.module)
 
+    notes = _opening_notes(recipe, run_dir, [dataset, valid_dataset], checkpoint)
     with contextlib.ExitStack() as open_files:
         log = None
         if fabric.is_global_zero:
@@ -128,7 +135,7 @@ def train(
         run = Run(
             recipe=recipe, run_dir=run_dir, fabric=fabric, dataset=dataset, valid=valid_dataset,
             generator=generator, ema=copy.deepcopy(generator).requires_grad_(False),
-            log=log, should_stop=should_stop, untold=_opening_notes(dataset, checkpoint),
+            log=log, should_stop=should_stop, untold=notes,
         )  # fmt: skip
         for name in chosen_stages(recipe):
             if checkpoint and STAGES.index(name) < STAGES.index(checkpoint.position.stage):
@@ -149,7 +156,7 @@ def _train_stage(run: Run, stage: Stage, checkpoint: Checkpoint | None) -> Gener
     if checkpoint:
         checkpoint.restore({**stage.modules, "ema": run.ema}, stage.optimizers, loss_scaler(fabric))
     first, steps = (checkpoint.position.step if checkpoint else 0), run.in_steps(stage.table.steps)
-    health = HealthMonitor()
+    health = HealthMonitor(gradients_may_overflow=loss_scaler(fabric) is not None)
     last_checkpoint = time.monotonic()
 
     with contextlib.closing(prefetched(_batches(run, stage), range(first, steps))) as batches:
@@ -163,6 +170,7 @@ def _train_stage(run: Run, stage: Stage, checkpoint: Checkpoint | None) -> Gener
             done = step + 1
             epoch = done / run.steps_per_epoch
             validation = _look(run, stage, done, steps)
+            _keep_snapshot(run, stage, done)
             progress = Progress(stage.name, done, steps, epoch, learning_rate, scalars, validation)
             troubles = health.check(progress)
             progress = replace(progress, notes=(*_told(run), *(trouble.message for trouble in troubles)))
@@ -170,7 +178,7 @@ def _train_stage(run: Run, stage: Stage, checkpoint: Checkpoint | None) -> Gener
                 run.log.write(progress)
             for trouble in troubles:
                 if trouble.fatal or recipe.on_trouble == "stop":
-                    raise TrainingError(f"{trouble.message}; the last good checkpoint is in {run.run_dir}")
+                    raise TrainingError(f"{trouble.message}; {_what_stands(run)}")
 
             stopping = done < steps and _any(run.should_stop(), fabric)
             minutes = (time.monotonic() - last_checkpoint) / 60
@@ -184,7 +192,7 @@ def _train_stage(run: Run, stage: Stage, checkpoint: Checkpoint | None) -> Gener
 
 
 def _find_checkpoint(run_dir: Path, *, resume: bool) -> Checkpoint | None:
-    if not resume and has_checkpoint(run_dir):
+    if not resume and (has_checkpoint(run_dir) or (run_dir / building.GENERATOR_FILE).exists()):
         raise TrainingError(
             f"{run_dir} holds a run already: add --resume to go on with it, or choose another --run-dir"
         )
@@ -199,16 +207,34 @@ def _open_data(
 ) -> tuple[Dataset, Dataset | None]:
     scale, patch_size = recipe.generator.scale, recipe.data.patch_size
     dataset = open_dataset(data, scale=scale, patch_size=patch_size, cache=cache)
-    if recipe.stage.classifier and not dataset.labelled:
-        raise DataError("the recipe trains a classifier, so --data must have labels: IDX or CIFAR files")
-    if valid is None:
-        return dataset, None
-    chosen = open_dataset([valid], scale=scale, patch_size=patch_size, cache=cache, purpose="valid")
-    if recipe.validate_pictures:
-        chosen.pairs = chosen.pairs[:: max(1, len(chosen) // recipe.validate_pictures)][
-            : recipe.validate_pictures
-        ]
-    return dataset, chosen
+    opened = [dataset.subset(recipe.data.pictures)]
+    if valid is not None:
+        chosen = open_dataset([valid], scale=scale, patch_size=scale, cache=cache, purpose="valid")
+        opened.append(chosen.subset(recipe.validate_pictures))
+    if recipe.stage.classifier:
+        for name, pictures in zip(("data", "valid"), opened, strict=False):
+            _check_labels(pictures, f"--{name}")
+    return opened[0], opened[1] if len(opened) > 1 else None
+
+
+def _check_labels(pictures: Dataset, option: str) -> None:
+    """A recipe with a classifier needs pictures with labels that it can tell apart."""
+    if not pictures.labelled:
+        raise DataError(f"the recipe trains a classifier, so {option} must have labels: IDX or CIFAR files")
+    most = max(pictures.label(index) or 0 for index in range(len(pictures)))
+    if most >= NUM_CLASSES:
+        raise DataError(
+            f"{option} has a label {most}, but the classifier tells {NUM_CLASSES} classes apart, 0 to 9"
+        )
+
+
+def _check_parts(recipe: Recipe, fabric: Fabric) -> None:
+    """A batch must fall into equal parts, or their means would not be the mean of the whole."""
+    parts = fabric.world_size * recipe.accumulate
+    if recipe.data.batch_size % parts:
+        raise UsageError(
+            f"data.batch_size must be a multiple of {parts}, processes times accumulate, not {recipe.data.batch_size}"
+        )
 
 
 def _open_run_dir(
@@ -227,13 +253,28 @@ def _open_run_dir(
     return RunLog(run_dir, tensorboard=recipe.tensorboard, resume_at=position)
 
 
-def _opening_notes(dataset: Dataset, checkpoint: Checkpoint | None) -> list[str]:
-    notes = [f"left out {line}" for line in dataset.skipped]
+def _opening_notes(
+    recipe: Recipe, run_dir: Path, datasets: Sequence[Dataset | None], checkpoint: Checkpoint | None
+) -> list[str]:
+    """What whoever watches should know before the first step."""
+    skipped = [line for dataset in datasets if dataset for line in dataset.skipped]
+    notes = [f"left out {line}" for line in skipped[:MOST_SKIPPED_TOLD]]
+    if len(skipped) > MOST_SKIPPED_TOLD:
+        notes.append(f"left out {len(skipped) - MOST_SKIPPED_TOLD} more pictures")
     if checkpoint:
         notes += [
             f"{path.name} is damaged: going on from {checkpoint.path.name}" for path in checkpoint.damaged
         ]
+        changed = changed_keys(run_dir, recipe.model_dump_json())
+        notes += [f"the run goes on with another recipe than before: {change}" for change in changed]
     return notes
+
+
+def _what_stands(run: Run) -> str:
+    """What a run that ends early has left."""
+    if has_checkpoint(run.run_dir):
+        return f"the newest checkpoint is in {run.run_dir / FOLDER}"
+    return "there is no checkpoint yet"
 
 
 def _told(run: Run) -> list[str]:
@@ -245,9 +286,9 @@ def _told(run: Run) -> list[str]:
 
 def _batches(run: Run, stage: Stage) -> Callable[[int], Batch]:
     """This process' part of the batch of each step."""
-    seed = run.recipe.seed + STAGES.index(stage.name)
+    seed = len(STAGES) * run.recipe.seed + STAGES.index(stage.name)  # no two stages of any two seeds alike
     part = (run.fabric.global_rank, run.fabric.world_size)
-    arguments = run.recipe.data.model_dump()
+    arguments = run.recipe.data.model_dump(exclude={"pictures"})
     return lambda step: run.dataset.batch(seed=seed, step=step, part=part, **arguments)
 
 
@@ -264,10 +305,7 @@ def _on(fabric: Fabric, batch: Batch) -> Batch:
 
 
 def _look(run: Run, stage: Stage, done: int, steps: int) -> Scalars:
-    """Validate, preview and keep weights where it is time to; return what was measured."""
-    every = run.recipe.snapshot_every
-    if every is not None and done % run.in_steps(every) == 0:
-        _save_networks(run, stage, run.run_dir / "snapshots", at=done)
+    """Preview and validate where it is time to; return what was measured."""
     is_time = done % run.in_steps(run.recipe.validate_every) == 0 or done == steps
     if not (is_time and run.fabric.is_global_zero):
         return {}
@@ -280,6 +318,13 @@ def _look(run: Run, stage: Stage, done: int, steps: int) -> Scalars:
     if stage.name == "classifier":
         return validate_classifier(stage.learners["classifier"].network, run.valid, fabric=run.fabric)
     return validate(run.ema, run.valid, judges=stage.judges, fabric=run.fabric)
+
+
+def _keep_snapshot(run: Run, stage: Stage, done: int) -> None:
+    """Keep the networks where it is time to."""
+    every = run.recipe.snapshot_every
+    if every is not None and done % run.in_steps(every) == 0:
+        _save_networks(run, stage, run.run_dir / "snapshots", at=done)
 
 
 def _enlarging(run: Run) -> Callable[[Tensor], Tensor]:

@@ -18,7 +18,9 @@ from crispen.errors import UsageError
 from crispen.runtimes.torch import choose_device
 
 
-def make_fabric(*, device: Literal["cpu", "cuda"], precision: Literal["fp32", "bf16", "fp16"]) -> Fabric:
+def make_fabric(
+    *, device: Literal["auto", "cpu", "cuda"], precision: Literal["fp32", "bf16", "fp16"]
+) -> Fabric:
     """Set up the device, or this process' one of several.
 
     Raises:

@@ -16,11 +16,13 @@ Span = PositiveInt | Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)? epo
 
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
 
 class Table(BaseModel):
     """A table of a recipe: frozen, and closed to keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class GeneratorTable(Table):
@@ -36,8 +38,7 @@ class GeneratorTable(Table):
     """The nonlinearity; swish is x·sigmoid(x)."""
     output: Literal["linear", "symmetric", "tanh"] = "linear"
     """What the last convolution stands for: the picture in [0, 1]; in [-1, 1], as the paper has it; or, through tanh,
-    in (-1, 1). In the latter two the pixel losses compare in that range, too, where they are 2 (l1) or 4 times (mse)
-    as large."""
+    in (-1, 1)."""
     batch_norm: bool = True
     """Normalise after each convolution of the body."""
     batch_norm_momentum: PositiveFloat = 0.1
@@ -73,10 +74,14 @@ class DataTable(Table):
     """Side of a high-resolution crop in pixels, a multiple of the scale."""
     batch_size: PositiveInt = 16
     """Crops in one step, all devices together."""
+    pictures: PositiveInt | None = None
+    """How many of the training pictures are used, evenly chosen; all where it is missing."""
     augment: bool = True
     """Flip and rotate crops at random; false for digits."""
     candidates: PositiveInt = 1
     """Crops drawn for each that is used, the one with the most detail; 1 draws evenly, 3 leaves flat skies out."""
+    flat_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of crops replaced by a single colour, pure ones often among them: paper and logos are to keep theirs."""
 
 
 class StageTable(Table):
@@ -90,7 +95,7 @@ class StageTable(Table):
     """How it falls: not at all, along half a cosine to zero, or to a tenth at half the steps (the paper's GAN)."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises linearly from zero."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Adam's decay rates of the first and second moment."""
 
 
@@ -120,6 +125,9 @@ class GeneratorStageTable(StageTable):
 
     pixel_loss: Literal["l1", "mse"] = "mse"
     """Mean absolute or mean squared difference of the pixels (equation 4)."""
+    pixel_range: Literal["unit", "symmetric"] = "unit"
+    """Whether pixels are compared in [0, 1] or in [-1, 1], where differences are twice and squared ones four times as
+    large; the paper's targets are symmetric."""
     pixel_weight: NonNegativeFloat = 1.0
     """Weight of the pixel loss."""
     perceptual_weight: NonNegativeFloat = 0.0
@@ -197,8 +205,8 @@ class Recipe(Table):
     compile: Literal["no", "default", "reduce-overhead"] = "no"
     """torch.compile's mode; reduce-overhead has CUDA graphs."""
     accumulate: PositiveInt = 1
-    """Parts in which a batch goes through the networks, to save memory; the update is that of the whole batch (batch
-    norm aside, which sees each part by itself)."""
+    """Parts in which a batch goes through the networks, to save memory; the update is that of the whole batch (but for
+    batch norm, spectral norm and the relativistic average, which see each part by itself)."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the running average of the weights that is validated and shipped; 0 for none."""
     validate_every: Span = 1000

@@ -115,7 +115,6 @@ def _judges(name: str, recipe: Recipe, networks: Networks, run_dir: Path, fabric
     return Judges(
         features=networks.features.get(name, ()),
         classifier=building.load_classifier(run_dir, fabric) if recipe.stage.classifier else None,
-        symmetric=recipe.generator.output != "linear",
     )
 
 

@@ -82,8 +82,6 @@ class Judges:
     """Feature networks of the perceptual loss."""
     classifier: nn.Module | None = None
     """A classifier of labelled pictures."""
-    symmetric: bool = False
-    """Whether pixels are compared in [-1, 1], the range of the paper's targets, and not in [0, 1]."""
 
     def cross_entropy(self, sr: Tensor, labels: Tensor | None) -> Tensor:
         """How surprised the classifier is by the true labels of generated pictures."""
@@ -210,7 +208,7 @@ def _content(
 ) -> Terms:
     """How far a generated picture is from the true one: the terms that the recipe gives a weight."""
     sr, hr = sr.float(), batch.hr
-    spread = 2 if judges.symmetric else 1
+    spread = 2 if table.pixel_range == "symmetric" else 1
     terms = {"pixel_loss": PIXEL_LOSSES[table.pixel_loss](spread * sr, spread * hr)}
     with fabric.autocast():
         if table.perceptual_weight:
@@ -247,6 +245,10 @@ def _discriminator_terms(
         with torch.no_grad():
             cross_entropy = judges.cross_entropy(sr, batch.labels)
         loss = loss + table.classifier_discriminator_weight * cross_entropy
+    if (
+        table.adversarial == "relativistic-average"
+    ):  # whose logits mean something only beside the other kind's
+        real, fake = real - fake.mean(), fake - real.mean()
     return {
         "discriminator_loss": loss,
         "real_probability": torch.sigmoid(real).mean(),
