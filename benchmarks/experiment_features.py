@@ -15,7 +15,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ def main() -> None:
         results.append(measure(name, generators[name], valid, chosen, arguments.features))
         print(results[-1], flush=True)
     (arguments.report / "features.json").write_text(json.dumps(results, indent=1) + "\n")
-    draw_sheet(generators, valid, arguments.report / "features.png")
+    draw_sheet(generators, arguments.report / "features.png")
     print(table(results))
 
 
@@ -166,14 +166,19 @@ def detail(picture: NDArray[np.uint8]) -> float:
     return float(10 * np.log10(power[(frequency > 0.25) & (frequency <= 0.5)].sum()))
 
 
-def draw_sheet(generators: dict[str, SRResNet], valid: Dataset, path: Path) -> None:
-    """A row for each of some validation pictures: bicubic, before, each candidate, the truth."""
+def draw_sheet(generators: dict[str, SRResNet], path: Path) -> None:
+    """A row for each of the project's example pictures: bicubic, before, each candidate, the truth."""
     rows: list[NDArray[np.uint8]] = []
-    for index in range(2, len(valid), len(valid) // 5):
-        lr, hr = valid.lr(index)[40:80, 40:80], valid.hr(index)[160:320, 160:320]
-        batch = torch.from_numpy(lr.copy()).permute(2, 0, 1)[None].float() / 255
-        made = [as_bytes(enlarge(generator, batch)) for generator in generators.values()]
-        rows.append(np.concatenate([resize(lr, 4), *made, hr], axis=1))
+    for file in sorted((Path(__file__).parent.parent / "examples").glob("*.png")):
+        hr = cast(NDArray[np.uint8], images.read(file).pixels)
+        lr = resize(hr, 1 / 4)
+        batch = torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255
+        made = [
+            resize(lr, 4),
+            *(as_bytes(enlarge(generator, batch)) for generator in generators.values()),
+            hr,
+        ]
+        rows.append(np.concatenate([picture[64:224, 64:224] for picture in made], axis=1))
     images.write(images.from_array(np.concatenate(rows)), path, force=True)
 
 

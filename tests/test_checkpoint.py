@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Adam
 
 from crispen.errors import TrainingError
+from crispen.networks.weights import load_tensors, save_tensors
 from crispen.training.checkpoint import FOLDER, Position, has_checkpoint, newest_checkpoint, save_checkpoint
 
 
@@ -104,3 +105,10 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_ones_before(
     with pytest.raises(TrainingError, match=r"cannot be written: .*No space left on device"):
         save(tmp_path, learner, "pretrain", 2, keep=1)
     assert list((tmp_path / FOLDER).iterdir()) == [before]
+
+
+def test_weights_can_be_read_by_others(tmp_path: Path) -> None:
+    save_tensors({"a": torch.zeros(2)}, tmp_path / "weights.safetensors", metadata={"for": "all"})
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert load_tensors(tmp_path / "weights.safetensors")[1] == {"for": "all"}

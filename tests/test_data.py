@@ -24,7 +24,7 @@ from torch import Tensor
 from crispen import images
 from crispen.errors import DataError
 from crispen.training import cache as caches
-from crispen.training.data import Dataset, open_dataset
+from crispen.training.data import Batch, Dataset, open_dataset
 from crispen.training.prefetch import prefetched
 
 Bytes = NDArray[np.uint8]
@@ -405,8 +405,11 @@ def test_the_thread_ends_with_the_iterator(closed: bool) -> None:
 
 def test_some_crops_can_be_flat(photos: Path, tmp_path: Path) -> None:
     dataset = open_dataset([photos], scale=2, patch_size=16, cache=tmp_path / "cache")
-    sizes = {"seed": 0, "step": 0, "patch_size": 16, "batch_size": 64}
-    whole, mixed = dataset.batch(**sizes), dataset.batch(**sizes, flat_share=0.25)
+
+    def batch(flat_share: float, part: tuple[int, int] = (0, 1)) -> Batch:
+        return dataset.batch(seed=0, step=0, patch_size=16, batch_size=64, flat_share=flat_share, part=part)
+
+    whole, mixed = batch(0), batch(0.25)
     spread = mixed.hr.amax((2, 3)) - mixed.hr.amin((2, 3))
     flat = (spread == 0).all(1)
     assert 5 < flat.sum() < 30
@@ -414,5 +417,5 @@ def test_some_crops_can_be_flat(photos: Path, tmp_path: Path) -> None:
     assert torch.equal(mixed.lr[flat, :, 0, 0], mixed.hr[flat, :, 0, 0])
     grays = (mixed.hr[flat, :, 0, 0].amax(1) == mixed.hr[flat, :, 0, 0].amin(1)).sum()
     assert 0 < grays < flat.sum()
-    parts = [dataset.batch(**sizes, flat_share=0.25, part=(rank, 2)).hr for rank in (0, 1)]
+    parts = [batch(0.25, (rank, 2)).hr for rank in (0, 1)]
     assert torch.equal(torch.cat(parts), mixed.hr)

@@ -189,7 +189,7 @@ def test_enlarged_pictures_are_saved(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"a\.png exists already"):
         evaluate(bicubic(4), open_benchmark(folder, scale=4), save=save)
     evaluate(bicubic(4), open_benchmark(folder, scale=4), save=save, force=True)
-    with pytest.raises(UsageError, match="cannot be made a folder"):
+    with pytest.raises(DataError, match="cannot be made a folder"):
         evaluate(bicubic(4), open_benchmark(folder, scale=4), save=folder / "a.png" / "sr")
 
 
@@ -210,7 +210,7 @@ def test_a_report_is_not_overwritten_and_needs_a_folder(folder: Path, tmp_path: 
     report = evaluate(bicubic(4), open_benchmark(folder, scale=4)).result
     path = tmp_path / "report.json"
     path.write_text("mine")
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(DataError, match=r"exists already; it is replaced only with force$"):
         write_report(report, path)
     assert path.read_text() == "mine"
     write_report(report, path, force=True)

@@ -1,5 +1,6 @@
 """Reading: what is in the file is in the picture, and what cannot be is said in one sentence."""
 
+import base64
 import io
 import os
 import struct
@@ -24,6 +25,17 @@ from crispen.images._metadata import upright
 HEIGHT, WIDTH = 20, 28
 ORIENTATION, MAKE = 0x0112, 0x010F
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+# 16x16 pixels of one colour, by libheif with x265.
+HEIC = (
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAXxtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAA"
+    "ACJpbG9jAAAAAERAAAEAAQAAAAABoAABAAAAAAAAACgAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRt"
+    "AAAAAAABAAAA/GlwcnAAAADcaXBjbwAAAHVodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMA"
+    "AAMAHroCQGEAAQApQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbqrprm4CGgwIAAAAyAAAADAIRiAAEABkQBwXPBiQAAABNjb2xybmNs"
+    "eAABAA0ABoAAAAAUaXNwZQAAAAAAAABAAAAAQAAAAChjbGFwAAAAEAAAAAEAAAAQAAAAAf///9AAAAAC////0AAAAAIAAAAQcGl4"
+    "aQAAAAADCAgIAAAAGGlwbWEAAAAAAAAAAQABBYECAwWEAAAAMG1kYXQAAAAkKAGvGSE5Eu9dpb/3iP+XpX83W3ymSqaXBNeImQsD"
+    "gYCNkZ04"
+)
 
 
 def ramp(channels: int = 3) -> NDArray[np.uint8]:
@@ -338,6 +350,15 @@ def test_missing_folder_empty_and_no_picture(tmp_path: Path) -> None:
     for name in ("text.png", "drawing.svg", "short"):
         assert refusal(tmp_path / name).startswith("is not a picture of a known kind (PNG, JPEG")
     assert refusal(tmp_path / "text.png" / "a.png") == "cannot be read: Not a directory"
+
+
+def test_heic_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").write_bytes(base64.b64decode(HEIC))
+    try:
+        assert read(tmp_path / "a.heic").width == 16
+    except PictureError:
+        sentence = "is HEIC, which cannot be read: convert it to JPEG or PNG"
+        assert refusal(tmp_path / "a.heic") == sentence
 
 
 def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

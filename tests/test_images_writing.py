@@ -229,7 +229,9 @@ def test_damaged_metadata_does_not_matter(tmp_path: Path, suffix: str, name: str
 def test_an_existing_file_needs_force(tmp_path: Path) -> None:
     write(from_array(ramp(3)), tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
-    assert "--force" in refusal(from_array(ramp(1)), tmp_path / "a.png")
+    assert (
+        refusal(from_array(ramp(1)), tmp_path / "a.png") == "exists already; it is replaced only with force"
+    )
     assert (tmp_path / "a.png").read_bytes() == before
     write(from_array(ramp(1)), tmp_path / "a.png", force=True)
     assert read(tmp_path / "a.png").pixels.shape[2] == 1
@@ -358,6 +360,8 @@ def test_the_destination_can_be_checked_beforehand(tmp_path: Path) -> None:
         check_destination(tmp_path / "a.webp", picture=from_array(np.zeros((1, 5000), np.uint8)), scale=4)
     with pytest.raises(UsageError):
         check_destination(tmp_path / "a.txt")
+    with pytest.raises(PictureError, match="cannot be written: File name too long"):
+        check_destination(tmp_path / ("n" * 300 + ".png"))
     assert not names(tmp_path)
 
 

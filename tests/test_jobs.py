@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crispen.errors import PictureError, UsageError
-from crispen.jobs import Job, make_folders, plan
+from crispen.jobs import Job, folders, plan
 
 Make = Callable[..., list[Path]]
 
@@ -50,13 +50,17 @@ def test_one_picture_goes_to_a_file_or_a_folder(make: Make) -> None:
     assert targets(inputs, "new.png/") == ["new.png/a-x4.png"]
     with pytest.raises(UsageError, match=r"-o must be a folder \(with a slash at its end: new/\), or a file"):
         targets(inputs, "new")
+    for name in ("anim.gif", "out.BMP", "photo.heic"):
+        with pytest.raises(UsageError, match=rf"no {Path(name).suffix} is written, but \.png, .* are$"):
+            targets(inputs, name)
 
 
 def test_several_pictures_go_to_a_folder(make: Make) -> None:
     inputs = make("a.jpg", "b.png", "file.txt")[:2]
     assert targets(inputs, "new") == ["new/a-x4.png", "new/b-x4.png"]
-    with pytest.raises(UsageError, match=r"out\.png/ with a slash"):
-        targets(inputs, "out.png")
+    for name in ("out.png", "anim.gif"):
+        with pytest.raises(UsageError, match=f"{name}/ with a slash"):
+            targets(inputs, name)
     with pytest.raises(UsageError, match=r"file\.txt is a file"):
         targets(inputs, "file.txt")
 
@@ -85,17 +89,29 @@ def test_a_picture_that_is_named_twice_is_enlarged_once(make: Make) -> None:
 
 
 @pytest.mark.parametrize("names", [("a.png", "a.jpg"), ("in/a.png", "b/a.png")])
-def test_two_pictures_must_not_become_one_file(make: Make, names: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="would both become"):
-        targets(make(*names), "out/")
+def test_of_two_pictures_that_would_become_one_file_the_later_is_refused(
+    make: Make, names: tuple[str, ...]
+) -> None:
+    for force in (False, True):
+        jobs, (error,) = plan(make(*names, "c.png"), output="out/", scale=4, force=force)
+        assert [job.source.as_posix() for job in jobs] == [names[0], "c.png"]
+        assert isinstance(error, PictureError)
+        assert str(error) == (
+            f"{Path(names[1])} would become {Path('out/a-x4.png')}, as {Path(names[0])} does: "
+            "enlarge it by itself, with -o and another name"
+        )
+        make("out/other.png")
 
 
-@pytest.mark.parametrize("output", ["a.png", "./a.png"])
-def test_a_source_is_never_overwritten(make: Make, output: str) -> None:
-    with pytest.raises(UsageError, match=r"would overwrite the picture"):
-        targets(make("a.png"), output, force=True)
-    with pytest.raises(UsageError, match=r"would overwrite the picture"):
-        targets(make("a.png", "a-x4.png"), force=True)
+@pytest.mark.parametrize("output", ["a.png", "./a.png", None])
+def test_a_source_is_never_overwritten(make: Make, output: str | None) -> None:
+    sources = make("a.png") if output else make("a.png", "a-x4.png")
+    jobs, (error,) = plan(sources, output=output, scale=4, force=True)
+    assert [job.source for job in jobs] == sources[1:]
+    assert isinstance(error, PictureError)
+    assert str(error).startswith(
+        f"the result of a.png would overwrite the picture {Path(output or sources[1])}: "
+    )
 
 
 def test_bad_inputs_do_not_keep_others_from_becoming_jobs(make: Make) -> None:
@@ -109,11 +125,45 @@ def test_bad_inputs_do_not_keep_others_from_becoming_jobs(make: Make) -> None:
     assert targets([Path("b.png")], force=True) == ["b-x4.png"]
 
 
+def test_a_link_to_itself_is_no_picture(make: Make) -> None:
+    make("a.png")
+    Path("loop.png").symlink_to("loop.png")
+    jobs, (error,) = plan([Path("loop.png"), Path("a.png")], output=None, scale=4, force=False)
+    assert [job.source.name for job in jobs] == ["a.png"]
+    assert str(error).startswith("loop.png cannot be read: ")
+
+
+def jobs_to(*targets: str) -> list[Job]:
+    return [Job(Path(f"{number}.png"), Path(target)) for number, target in enumerate(targets)]
+
+
 def test_folders_are_made_where_they_can_be(make: Make) -> None:
     make("file")
-    make_folders([Job(Path("a.png"), Path("new/deep/a.png")), Job(Path("b.png"), Path("new/b.png"))])
-    assert Path("new/deep").is_dir()
-    with pytest.raises(UsageError, match=r"^file cannot be made a folder"):
-        make_folders([Job(Path("a.png"), Path("file/a.png"))])
-    with pytest.raises(UsageError, match=r"^file/new cannot be made a folder"):
-        make_folders([Job(Path("a.png"), Path("file/new/a.png"))])
+    jobs = jobs_to("file/a.png", "new/deep/a.png", "file/new/a.png", "new/b.png")
+    with folders(jobs) as (ready, errors):
+        assert ready == [jobs[1], jobs[3]]
+        assert Path("new/deep").is_dir()
+    assert all(isinstance(error, PictureError) for error in errors)
+    assert [str(error).partition(":")[0] for error in errors] == [
+        "file cannot be made a folder",
+        f"{Path('file/new')} cannot be made a folder",
+    ]
+
+
+def test_folders_that_stay_empty_go_again(make: Make) -> None:
+    make("standing/x")
+    Path("standing/empty").mkdir()
+    jobs = jobs_to(
+        "new/deep/a.png", "new/b.png", "other/c.png", "standing/empty/d.png", "standing/made/e.png"
+    )
+
+    def interrupted() -> None:
+        with folders(jobs):
+            Path("new/b.png").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert sorted(path.as_posix() for path in Path().rglob("*")) == [
+        "new", "new/b.png", "standing", "standing/empty", "standing/x",
+    ]  # fmt: skip

@@ -100,7 +100,31 @@ def by_tiles(
 def test_tiled_equals_whole(runtime: Runtime, model: Model, height: int, width: int, tile: int) -> None:
     picture = noise(height, width, 3, dtype="float32")
     tiled = by_tiles(runtime, picture, tile=tile, context=model.context)
-    np.testing.assert_allclose(tiled, at_once(runtime, picture), atol=1e-5)
+    whole = by_tiles(runtime, picture, tile=60, context=model.context)
+    np.testing.assert_allclose(tiled, whole, atol=1e-5)
+    if min(height, width) > 3:  # what is thinner gets its edges repeated
+        np.testing.assert_allclose(whole, at_once(runtime, picture), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 60), (60, 1), (2, 2), (3, 3), (2, 9), (4, 4)])
+def test_thin_pictures_are_computed_with_their_edges_repeated(
+    computing_with: Callable[..., Upscaler], shape: tuple[int, int]
+) -> None:
+    stand_in, pixels = Nearest(), noise(*shape, 3)
+    large = computing_with(stand_in, tile=64)(pixels)
+    assert np.array_equal(large, pixels.repeat(SCALE, axis=0).repeat(SCALE, axis=1))
+    ((_, channels, *given),) = [batch.shape for batch in stand_in.batches]
+    assert (channels, given) == (3, [side + 4 if side < 4 else side for side in shape])
+
+
+@pytest.mark.parametrize("tile", [None, 1])
+@pytest.mark.parametrize("name", ["srgan-x4", "srresnet-x4"])
+def test_thin_pictures_do_not_become_dark(name: str, tile: int | None) -> None:
+    upscaler = Upscaler(zoo.find(name), precision="fp32", tile=tile)
+    for shape in ((1, 1), (1, 60), (60, 1), (2, 2), (3, 3)):
+        for level in (20, 128, 250):
+            large = upscaler(np.full((*shape, 3), level, np.uint8))
+            assert abs(large.mean() - level) < 3, shape
 
 
 def test_with_less_context_seams_would_show(runtime: Runtime, model: Model) -> None:
@@ -147,6 +171,18 @@ def test_the_output_may_be_named(upscaler: Upscaler, tmp_path: Path) -> None:
     images.write(Picture(pixels=noise(9, 7, 3)), tmp_path / "small.png")
     assert upscaler(tmp_path / "small.png", output=tmp_path / "large.tif") == tmp_path / "large.tif"
     assert images.read(tmp_path / "large.tif").width == 28
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_output_may_be_a_folder(upscaler: Upscaler, tmp_path: Path, slash: str) -> None:
+    images.write(Picture(pixels=noise(9, 7, 3)), tmp_path / "small.png")
+    with pytest.raises(PictureError, match="there is no folder"):
+        upscaler(tmp_path / "small.png", output=f"{tmp_path}/new/")
+    (tmp_path / "new").mkdir()
+    assert (
+        upscaler(tmp_path / "small.png", output=f"{tmp_path}/new{slash}") == tmp_path / "new" / "small-x4.png"
+    )
+    assert images.read(tmp_path / "new" / "small-x4.png").width == 28
 
 
 def test_nothing_is_overwritten_unasked(upscaler: Upscaler, tmp_path: Path) -> None:
@@ -280,10 +316,11 @@ def test_tiles_are_as_large_as_asked(computing_with: Callable[..., Upscaler], mo
     assert max(stand_in.batches[0].shape[2:]) <= 9 + 2 * model.context
 
 
-@pytest.mark.parametrize("tile", [0, -1])
-def test_a_tile_without_pixels_is_refused(model: Model, tile: int) -> None:
-    with pytest.raises(UsageError, match=f"tile must be at least 1 pixel, not {tile}"):
+@pytest.mark.parametrize("tile", [0, -1, "9", 1.5])
+def test_a_tile_without_a_whole_number_of_pixels_is_refused(model: Model, tile: Any) -> None:
+    with pytest.raises(UsageError, match=f"tile must be a whole number of pixels, at least 1, not {tile!r}"):
         Upscaler(model, tile=tile)
+    Upscaler(model, tile=np.int64(9))  # pyright: ignore[reportArgumentType]  # what counting in numpy gives
 
 
 def test_scarce_memory_makes_small_tiles(

@@ -12,15 +12,29 @@ import typer
 from crispen import DEFAULT_MODEL, Device, Precision, Runtime, load
 from crispen.cli.root import app
 from crispen.cli.screen import follow, say_error, show
-from crispen.errors import CrispenError, require
+from crispen.errors import CrispenError, UsageError, require
 
 if TYPE_CHECKING:
     from crispen.evaluation import Method, Report
     from crispen.jobs import Job
     from crispen.upscaling import Upscaler
 
+
+def _named(model: str) -> str:
+    """Refuse the empty name, which as a path would mean the working folder."""
+    if not model:
+        raise UsageError(
+            "--model must name a model: one that crispen models lists, or a model's folder or file"
+        )
+    return model
+
+
 ModelOption = Annotated[
-    str, typer.Option(help="A bundled model's name (see: crispen models), or a model's folder.")
+    str,
+    typer.Option(
+        callback=_named,
+        help="A bundled model's name (see: crispen models), a model's folder, or its .onnx or .safetensors file.",
+    ),
 ]
 RuntimeOption = Annotated[Runtime, typer.Option(help="What runs the network; torch needs the extra train.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
@@ -34,12 +48,18 @@ TileOption = Annotated[
 
 @app.command()
 def upscale(
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures and folders of pictures.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Pictures (PNG, JPEG, WebP, TIFF, GIF, AVIF), and folders, without their subfolders.",
+            readable=False,  # not for Typer to check: it would refuse all for one
+        ),
+    ],
     output: Annotated[
         str | None,
         typer.Option(
             "--output", "-o",
-            help="A file; or a folder, with a slash at its end or for several pictures.",
+            help="A file (.png, .jpg, .webp, .tif); or a folder, with a slash at its end or for several pictures.",
             show_default="NAME-x4.png beside each picture",
         ),
     ] = None,
@@ -61,12 +81,13 @@ def upscale(
 
     found = zoo.find(model)
     planned, errors = jobs.plan(inputs, output=output, scale=found.scale, force=force)
-    for error in errors:
-        say_error(error)
-    if planned:
-        jobs.make_folders(planned)
-        upscaler = Upscaler(found, runtime=runtime, device=device, precision=precision, tile=tile)
-        errors += _work_off(planned, upscaler, force=force)
+    with jobs.folders(planned) as (ready, unwritable):
+        errors += unwritable
+        for error in errors:
+            say_error(error)
+        if ready:
+            upscaler = Upscaler(found, runtime=runtime, device=device, precision=precision, tile=tile)
+            errors += _work_off(ready, upscaler, force=force)
     if errors:
         raise typer.Exit(1)
 
@@ -102,23 +123,34 @@ def _enlarge(job: Job, upscaler: Upscaler, *, label: str, force: bool) -> str:
 @app.command()
 def evaluate(
     benchmark: Annotated[
-        Path, typer.Option(help="The folder of the benchmark's ground truth.", show_default=False)
+        Path,
+        typer.Option(help="The folder of the benchmark's ground truth.", show_default=False, readable=False),
     ],
     model: Annotated[
-        str, typer.Option(help="A bundled model's name (see: crispen models), a model's folder, or bicubic.")
+        str,
+        typer.Option(callback=_named, help="As for upscale; or bicubic, for MATLAB's interpolation."),
     ] = DEFAULT_MODEL,
     lr: Annotated[
         Path | None,
         typer.Option(
-            help="A folder of the pictures to enlarge.", show_default="made by MATLAB's bicubic imresize"
+            help="A folder of the pictures to enlarge.",
+            show_default="made by MATLAB's bicubic imresize",
+            readable=False,
         ),
     ] = None,
     scale: Annotated[
-        int | None, typer.Option(help="By how much.", show_default="the model's; bicubic: 4")
+        int | None,
+        typer.Option(
+            help="By how much to enlarge; a model has one scale, bicubic takes any.",
+            show_default="the model's; bicubic: 4",
+        ),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="A file for the report.", show_default=False)] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="A file for the report.", show_default=False, readable=False)
+    ] = None,
     save: Annotated[
-        Path | None, typer.Option(help="A folder for the enlarged pictures.", show_default=False)
+        Path | None,
+        typer.Option(help="A folder for the enlarged pictures.", show_default=False, readable=False),
     ] = None,
     runtime: RuntimeOption = "auto",
     device: DeviceOption = "auto",
@@ -128,16 +160,19 @@ def evaluate(
         bool, typer.Option("--force", help="Overwrite an existing report and pictures.")
     ] = False,
 ) -> None:
-    """Measure a model's PSNR and SSIM on a benchmark, under a protocol that is stated with the numbers."""
+    """Measure a model's PSNR and SSIM on a benchmark.
+
+    The numbers come with the protocol under which they were measured.
+    """
     from crispen import evaluation
 
     method = _method(model, scale, runtime=runtime, device=device, precision=precision, tile=tile)
     pictures = evaluation.open_benchmark(
         benchmark, scale=method.scale if scale is None else scale, lr_folder=lr
     )
-    running = evaluation.evaluate(method, pictures, save=save, force=force)
     if json is not None:
         evaluation.check_report_path(json, force=force)
+    running = evaluation.evaluate(method, pictures, save=save, force=force)
     follow(running, total=len(running), label=f"{method.name} on {pictures.name}")
     report = running.result
     if json is not None:
@@ -179,11 +214,17 @@ def models() -> None:
 @app.command()
 def export(
     weights: Annotated[
-        Path, typer.Argument(help="weights.safetensors of a training run.", show_default=False)
+        Path,
+        typer.Argument(help="weights.safetensors of a training run.", show_default=False, readable=False),
     ],
-    folder: Annotated[Path, typer.Argument(help="The model's folder, to be made.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="The model's folder, to be made.", show_default=False, readable=False)
+    ],
 ) -> None:
-    """Make a model's folder, for upscaling without torch, from trained weights."""
+    """Make a model's folder from trained weights.
+
+    To enlarge pictures with it takes no torch.
+    """
     require("torch", purpose="export")
     from crispen.export import export_model
 

@@ -43,6 +43,7 @@ app = typer.Typer(
     name="crispen",
     cls=_Group,
     no_args_is_help=True,
+    rich_markup_mode=None,  # importing Rich would double what --help takes
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

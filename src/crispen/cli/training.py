@@ -147,7 +147,10 @@ def plot(
     ),
     by: Annotated[Literal["step", "epoch", "hours"], typer.Option(help="What runs along the axis.")] = "step",
 ) -> None:
-    """Draw losses, D(real) and D(fake), PSNR and learning rate of one or several runs."""
+    """Draw the curves of training runs.
+
+    Losses, D(real) and D(fake), PSNR, learning rate and speed of one run, or of several over each other.
+    """
     require("matplotlib", purpose="plotting")
     from crispen.training.plots import plot_runs
 

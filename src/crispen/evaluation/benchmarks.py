@@ -83,8 +83,8 @@ def open_benchmark(folder: Path, *, scale: int, lr_folder: Path | None = None) -
 
     Raises:
         UsageError: for a scale below 1.
-        DataError: for a folder that is missing or holds no pictures, two pictures of one name, or lr pictures
-            that are missing.
+        DataError: for a folder that is missing, cannot be read or holds no pictures, two pictures of one name, or
+            lr pictures that are missing.
     """
     protocol = standard(scale, downsampling="given folder" if lr_folder else "MATLAB imresize bicubic")
     hr_paths = _pictures(folder)
@@ -95,7 +95,10 @@ def open_benchmark(folder: Path, *, scale: int, lr_folder: Path | None = None) -
 def _pictures(folder: Path) -> tuple[Path, ...]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder of pictures")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in images.SUFFIXES)
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in images.SUFFIXES)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
     if not paths:
         raise DataError(f"{folder} holds no pictures ({', '.join(images.SUFFIXES)})")
     by_name: dict[str, Path] = {}

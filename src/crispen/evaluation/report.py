@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -145,7 +146,8 @@ def evaluate(
         An iterable of one `Score` for each picture, with ``len()``, whose ``result`` is the `Report`.
 
     Raises:
-        UsageError: for scales that differ, or a ``save`` that cannot be made.
+        UsageError: for scales that differ.
+        DataError: for a ``save`` that cannot be made or written to.
         PictureError: for a picture in ``save`` that exists already. Iterating raises what reading the
             benchmark and the method raise.
     """
@@ -179,15 +181,19 @@ def check_report_path(path: Path, *, force: bool = False) -> None:
         raise DataError(f"{path} is a folder, so no report can be written there")
     if not path.parent.is_dir():
         raise DataError(f"{path} cannot be written: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise DataError(f"{path} cannot be written: {path.parent} may not be written to")
     if path.exists() and not force:
-        raise DataError(f"{path} exists already; with --force (force=True) it is replaced")
+        raise DataError(f"{path} exists already; it is replaced only with force")
 
 
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{folder} cannot be made a folder: {error.strerror}") from error
+        raise DataError(f"{folder} cannot be made a folder: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"{folder} may not be written to")
 
 
 def _score(sr: images.Pixels, pair: Pair, *, protocol: Protocol) -> Score:

@@ -51,14 +51,15 @@ _LOADER_OF = {
 }
 _LOADER_AFTER_LENGTH = {b"WEBP": "webpload_source", b"ftyp": "heifload_source"}
 _HEADER_BYTES = 12
-_KINDS = "PNG, JPEG, WebP, TIFF, GIF, HEIF or AVIF"
+KINDS = "PNG, JPEG, WebP, TIFF, GIF or AVIF"
+"""What `read` reads, in words; HEIC is not among it, as the libvips that pip installs has no decoder for it."""
 
 _DTYPE_OF = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 _DISPLAYED = ("b-w", "grey16", "srgb", "rgb", "rgb16", "scrgb", "multiband")
 
 
 def read(path: str | os.PathLike[str], *, max_megapixels: float = 1000.0) -> Picture:
-    """Read a PNG, JPEG, WebP, TIFF, GIF, HEIF or AVIF file; PPM too where libvips was built with it.
+    """Read a PNG, JPEG, WebP, TIFF, GIF or AVIF file; HEIC and PPM too where libvips was built with them.
 
     ``max_megapixels`` is checked against the header, before anything is decoded. The pixels lie in libvips'
     memory and are not copied.
@@ -96,7 +97,7 @@ def _loader_of(path: Path) -> str:
     found = [loader for magic, loader in _LOADER_OF.items() if start.startswith(magic)]
     found += [loader for magic, loader in _LOADER_AFTER_LENGTH.items() if magic in (start[4:8], start[8:12])]
     if not found or not vips().type_find("VipsOperation", found[0]):
-        raise PictureError(f"{path} is not a picture of a known kind ({_KINDS})")
+        raise PictureError(f"{path} is not a picture of a known kind ({KINDS})")
     return found[0]
 
 
@@ -107,6 +108,8 @@ def _said_of(path: Path, fault: str) -> Generator[None]:
     try:
         yield
     except vips().Error as error:
+        if "HEVC" in error.detail:  # libheif names the missing decoder, and at the first pixel only
+            raise PictureError(f"{path} is HEIC, which cannot be read: convert it to JPEG or PNG") from error
         raise PictureError(f"{path} {fault}{because(error)}") from error
 
 

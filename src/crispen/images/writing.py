@@ -141,14 +141,22 @@ def check_destination(
     if form is None:
         found = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
         raise UsageError(f"{path} {found}, but must end in one of {', '.join(SUFFIXES)}")
+    try:
+        _check_place(path, force=force)
+    except OSError as error:  # a folder that may not be looked into, a name that is too long
+        raise PictureError(f"{path} cannot be written: {error.strerror}") from error
+    if picture is not None:
+        _check_fit(picture, path, form, scale=scale)
+
+
+def _check_place(path: Path, *, force: bool) -> None:
+    """Refuse what is taken or nowhere."""
     if path.is_dir():
         raise PictureError(f"{path} is a folder, so no picture can be written there")
     if not path.parent.is_dir():
         raise PictureError(f"{path} cannot be written: there is no folder {path.parent}")
     if path.exists() and not force:
         raise _exists(path)
-    if picture is not None:
-        _check_fit(picture, path, form, scale=scale)
 
 
 def _check_fit(picture: Picture, path: Path, form: _Format, *, scale: int) -> None:
@@ -171,7 +179,7 @@ def _is_opaque(picture: Picture) -> bool:
 
 
 def _exists(path: Path) -> PictureError:
-    return PictureError(f"{path} exists already; with --force (force=True) it is replaced")
+    return PictureError(f"{path} exists already; it is replaced only with force")
 
 
 def _assemble(picture: Picture, form: _Format) -> Image:

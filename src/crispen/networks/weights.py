@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import uuid
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]  # half typed
+from safetensors.torch import save  # pyright: ignore[reportUnknownVariableType]  # half typed
 from torch import Tensor, nn
 
 from crispen.errors import ModelError, UsageError
@@ -52,13 +51,10 @@ def load_weights_into(network: nn.Module, path: Path) -> None:
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str]) -> None:
     """Write named tensors and text beside them, whole or not at all; `OSError` where the disk is full, or the like."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, dict(metadata))
+        temporary.write_bytes(save(contiguous, dict(metadata)))  # its own files only their owner could read
         os.replace(temporary, path)  # noqa: PTH105  (same thing, and says what matters: it is atomic)
-    except SafetensorError as error:  # which safetensors makes of the system's errors
-        full = "os error 28" in str(error)
-        number = errno.ENOSPC if full else errno.EIO
-        raise OSError(number, os.strerror(number) if full else str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -55,9 +55,8 @@ def grid_loss(sr: Tensor, hr: Tensor, *, scale: int) -> Tensor:
     """
     places = functional.pixel_unshuffle(sr - hr, scale)  # (N, 3·scale², H, W), in pixels of the input
     side = min(8, *places.shape[-2:])
-    means = functional.avg_pool2d(places, side, stride=max(1, side // 2)).unflatten(
-        1, (sr.shape[1], scale**2)
-    )
+    means = functional.avg_pool2d(places, side, stride=max(1, side // 2))
+    means = means.reshape(len(sr), sr.shape[1], scale**2, *means.shape[-2:])
     return (means - means.mean(2, keepdim=True)).square().mean()
 
 

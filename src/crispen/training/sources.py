@@ -4,7 +4,7 @@
 a source                     what is taken
 ===========================  ==================================================================================
 folder                       all of the below in it, at any depth
-picture                      itself: PNG, JPEG, WebP, TIFF, GIF, HEIF or AVIF
+picture                      itself: PNG, JPEG, WebP, TIFF, GIF or AVIF
 ``.tar``, ``.tar.gz`` …      the pictures and CIFAR files in it, read from beginning to end
 ``.zip``                     the same
 MNIST's IDX file             its pictures, with the labels of the file beside it; gzipped or not

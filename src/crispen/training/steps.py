@@ -169,12 +169,17 @@ def gan_step(
     """
     ratio = (table.discriminator_learning_rate or table.learning_rate) / table.learning_rate
     judged: list[Terms] = []
-    enlarged: list[Tensor] = []
+    enlarged: list[
+        Tensor
+    ] = []  # with its gradient, where there is but one part: memory for more is what is saved
+    keeps = train_generator and accumulate == 1
     for last, part in _parts(batch, accumulate):
-        with torch.set_grad_enabled(train_generator and accumulate == 1):
-            enlarged = [generator.network(part.lr)]
+        with torch.set_grad_enabled(keeps):
+            sr = cast(Tensor, generator.network(part.lr))
+        if keeps:
+            enlarged.append(sr)
         with fabric.no_backward_sync(discriminator.network, enabled=not last):
-            terms = _discriminator_terms(discriminator, judges, enlarged[0].detach(), part, table)
+            terms = _discriminator_terms(discriminator, judges, sr.detach(), part, table)
             fabric.backward(terms["discriminator_loss"] / accumulate)
         judged.append(terms)
     discriminator.update(learning_rate=learning_rate * ratio)
@@ -184,7 +189,7 @@ def gan_step(
     found: list[Terms] = []
     for last, part in _parts(batch, accumulate):
         with fabric.no_backward_sync(generator.network, enabled=not last):
-            sr = enlarged[0] if accumulate == 1 else generator.network(part.lr)
+            sr = enlarged.pop() if enlarged else cast(Tensor, generator.network(part.lr))
             terms = _content(sr, part, judges, table, fabric)
             terms |= _adversarial(sr, part.hr, cast(Discriminator, discriminator.module), table, fabric)
             loss = (
