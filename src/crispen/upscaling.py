@@ -238,7 +238,7 @@ class Enlargement:
         scale = self._runtime.scale
         kept, place = tile.core.within(tile.window).scaled(scale).slices, tile.core.scaled(scale).slices
         sr = _run(self._runtime, _to_batch(self._picture.pixels[tile.window.slices]))[0]  # (3, height, width)
-        self._pixels[place] = _to_pixels(sr[:, *kept], like=self._picture.pixels)
+        _paste(sr[:, *kept], self._pixels[place])
         if self._picture.alpha is not None and self._alpha is not None:
             enlarged = images.resize(self._picture.alpha[tile.window.slices], scale)
             self._alpha[place] = enlarged[kept].clip(0, _white(enlarged))
@@ -278,13 +278,14 @@ def _to_batch(window: Pixels) -> NDArray[np.float32]:
     return batch
 
 
-def _to_pixels(sr: NDArray[np.float32], *, like: Pixels) -> Pixels:
-    """(3, H, W) to (H, W, C), with channels and dtype as ``like`` has them: clamped, and rounded half up."""
-    channels = sr if like.shape[2] == 3 else sr.mean(axis=0, keepdims=True)
-    unit = channels.transpose(1, 2, 0).clip(0, 1)
-    if like.dtype == np.float32:
-        return unit
-    return cast(Pixels, (unit * _white(like) + np.float32(0.5)).astype(like.dtype))
+def _paste(sr: NDArray[np.float32], target: Pixels) -> None:
+    """Put (3, H, W) into its place in the result, (H, W, C): clamped, and rounded half up. ``sr`` is used up."""
+    channels = sr if target.shape[2] == 3 else sr.mean(axis=0, keepdims=True)
+    np.clip(channels, 0, 1, out=channels)
+    if target.dtype != np.float32:
+        channels *= _white(target)
+        channels += np.float32(0.5)
+    np.copyto(target, channels.transpose(1, 2, 0), casting="unsafe")
 
 
 def _white(pixels: Pixels) -> np.float32:
