@@ -99,7 +99,9 @@ def train(
         raise typer.Exit(INTERRUPTED)
 
 
-recipes_app = typer.Typer(invoke_without_command=True, help="List the bundled recipes; with a command, show one or the schema.")
+recipes_app = typer.Typer(
+    invoke_without_command=True, help="List the bundled recipes; with a command, show one or the schema."
+)
 app.add_typer(recipes_app, name="recipes")
 
 
