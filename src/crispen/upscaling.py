@@ -238,7 +238,7 @@ class Enlargement:
         scale = self._runtime.scale
         kept, place = tile.core.within(tile.window).scaled(scale).slices, tile.core.scaled(scale).slices
         sr = _run(self._runtime, _to_batch(self._picture.pixels[tile.window.slices]))[0]  # (3, height, width)
-        _paste(sr[:, *kept], self._pixels[place])
+        _paste(sr[:, *kept], cast(Pixels, self._pixels[place]))
         if self._picture.alpha is not None and self._alpha is not None:
             enlarged = images.resize(self._picture.alpha[tile.window.slices], scale)
             self._alpha[place] = enlarged[kept].clip(0, _white(enlarged))
