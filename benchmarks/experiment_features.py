@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from artefacts import detail
 from crispen import images, psnr, resize
 from crispen.networks.features import load_features
 from crispen.networks.generators import SRResNet
@@ -154,16 +155,6 @@ def measure(
             entry[judge] = float((extractor(sr)[layer] - extractor(hr)[layer]).abs().mean())
         found.append(entry)
     return {"candidate": name} | {key: float(np.mean([entry[key] for entry in found])) for key in found[0]}
-
-
-def detail(picture: NDArray[np.uint8]) -> float:
-    """Power of luma above half of the Nyquist frequency, in dB."""
-    luma = picture @ np.array([65.481, 128.553, 24.966]) / 255  # BT.601
-    luma -= luma.mean()
-    window = np.hanning(luma.shape[0])[:, None] * np.hanning(luma.shape[1])
-    power = np.abs(np.fft.fft2(luma * window)) ** 2
-    frequency = np.hypot(*np.meshgrid(*[np.fft.fftfreq(side) for side in luma.shape], indexing="ij"))
-    return float(10 * np.log10(power[(frequency > 0.25) & (frequency <= 0.5)].sum()))
 
 
 def draw_sheet(generators: dict[str, SRResNet], path: Path) -> None:

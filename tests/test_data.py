@@ -26,21 +26,13 @@ from crispen.errors import DataError
 from crispen.training import cache as caches
 from crispen.training.data import Batch, Dataset, open_dataset
 from crispen.training.prefetch import prefetched
+from files import write
 
 Bytes = NDArray[np.uint8]
 
 
 def picture(seed: int, height: int = 24, width: int = 28) -> Bytes:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
-
-
-def write(path: Path, content: bytes | Bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        images.write(images.from_array(content), path)
-    return path
 
 
 def opened(*sources: str | Path, cache: Path, scale: int = 2, patch_size: int = 16, **more: Any) -> Dataset:

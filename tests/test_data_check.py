@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crispen import images, resize
+from crispen import resize
 from crispen.errors import DataError
 from crispen.training.data_check import DataReport, check_data
 from crispen.training.sources import count_pictures, find_files, read_samples
+from files import write
 
 Bytes = NDArray[np.uint8]
 SHARED = Path(os.environ.get("CRISPEN_SHARED", Path(__file__).parents[2] / "shared")) / "data"
@@ -31,15 +32,6 @@ def scene(seed: int, height: int = 160, width: int = 192) -> Bytes:
         y, x = (int(place) for place in random.integers((height - h, width - w)))
         picture[y : y + h, x : x + w] = random.integers(0, 256, 3)
     return picture
-
-
-def write(path: Path, content: Bytes | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        images.write(images.from_array(content), path)
-    return path
 
 
 @pytest.fixture

@@ -197,4 +197,4 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
 def test_pyplot_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It keeps every figure alive and may look for a screen."""
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    plot_runs([make_run(tmp_path / "run", two_stages())], tmp_path / "a.png")
+    assert plot_runs([make_run(tmp_path / "run", two_stages())], tmp_path / "a.png").is_file()

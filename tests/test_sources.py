@@ -21,6 +21,7 @@ from crispen import images
 from crispen.errors import DataError, MissingExtra
 from crispen.training.places import RemotePlace
 from crispen.training.sources import File, Sample, Unreadable, find_files, read_samples
+from files import write
 
 Bytes = NDArray[np.uint8]
 
@@ -33,15 +34,6 @@ def png(pixels: Bytes, tmp_path: Path) -> bytes:
     path = tmp_path / "encoded.png"
     images.write(images.from_array(pixels), path, force=True)
     return path.read_bytes()
-
-
-def write(path: Path, content: bytes | Bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        images.write(images.from_array(content), path)
-    return path
 
 
 def tar_of(path: Path, members: dict[str, bytes], *, mode: str = "w") -> Path:

@@ -15,6 +15,7 @@ is drawn from it is the ``head``:
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -30,13 +31,40 @@ WIDTHS = (1, 2, 4, 8)
 """Features at each size, as multiples of the first convolution's."""
 
 
-class Discriminator(nn.Module):
-    """What the discriminators have in common: a body, and a judgement of what it found."""
+class Discriminator(nn.Module, ABC):
+    """What the discriminators have in common: a body, and a judgement of what it found.
 
-    def __init__(self, body: list[nn.Module], judge: nn.Module) -> None:
+    Args:
+        num_features: of the first convolution, 64 in the figure.
+        batch_norm: after each convolution but the first (and those of skips).
+        batch_norm_momentum: the weight of a new batch in the running statistics, in torch's sense; what Keras
+            calls a momentum of 0.8 is 0.2 here.
+        spectral_norm: divide each weight by its largest singular value (Miyato et al., ICLR 2018).
+        head: how the logits are drawn from the body; see this module's head.
+        patch_size: side of the pictures, a multiple of 16; only the dense head needs it.
+
+    Raises:
+        UsageError: for a head that is unknown, or dense without a fitting ``patch_size``.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_features: int = 64,
+        batch_norm: bool = True,
+        batch_norm_momentum: float = 0.1,
+        spectral_norm: bool = False,
+        head: Head = "dense",
+        patch_size: int | None = 96,
+    ) -> None:
         super().__init__()
-        self.body = nn.Sequential(*body)
-        self.judge = judge
+        norms = _Norms(batch=batch_norm, momentum=batch_norm_momentum, spectral=spectral_norm)
+        self.body = nn.Sequential(*self._layers(num_features, norms))
+        self.judge = _judge(head, num_features, patch_size, norms)
+
+    @abstractmethod
+    def _layers(self, num_features: int, norms: _Norms) -> list[nn.Module]:
+        """The body, which halves the size four times and ends with eight times ``num_features``."""
 
     def forward(self, picture: Tensor) -> Tensor:
         """Judge (N, 3, H, W) in [0, 1]: logits (N, 1) or (N, 1, ⌈H/16⌉, ⌈W/16⌉)."""
@@ -65,38 +93,15 @@ class Discriminator(nn.Module):
 
 
 class SRGANDiscriminator(Discriminator):
-    """The discriminator of the paper's Figure 4 (bottom): eight 3×3 convolutions, every second one halving.
+    """The discriminator of the paper's Figure 4 (bottom): eight 3×3 convolutions, every second one halving."""
 
-    Args:
-        num_features: of the first convolution, 64 in the figure.
-        batch_norm: after each convolution but the first.
-        batch_norm_momentum: the weight of a new batch in the running statistics, in torch's sense; what Keras
-            calls a momentum of 0.8 is 0.2 here.
-        spectral_norm: divide each weight by its largest singular value (Miyato et al., ICLR 2018).
-        head: how the logits are drawn from the body; see this module's head.
-        patch_size: side of the pictures, a multiple of 16; only the dense head needs it.
-
-    Raises:
-        UsageError: for a head that is unknown, or dense without a fitting ``patch_size``.
-    """
-
-    def __init__(
-        self,
-        *,
-        num_features: int = 64,
-        batch_norm: bool = True,
-        batch_norm_momentum: float = 0.1,
-        spectral_norm: bool = False,
-        head: Head = "dense",
-        patch_size: int | None = 96,
-    ) -> None:
-        norms = _Norms(batch=batch_norm, momentum=batch_norm_momentum, spectral=spectral_norm)
+    def _layers(self, num_features: int, norms: _Norms) -> list[nn.Module]:
         body = [norms.conv(3, num_features), nn.LeakyReLU(0.2), *_halving(num_features, num_features, norms)]
         for narrow, wide in itertools.pairwise(WIDTHS):
             before, after = narrow * num_features, wide * num_features
             body += [norms.conv(before, after), *norms.after(after), nn.LeakyReLU(0.2)]
             body += _halving(after, after, norms)
-        super().__init__(body, _judge(head, num_features, patch_size, norms))
+        return body
 
 
 class DownBlock(nn.Module):
@@ -118,35 +123,13 @@ class DownBlock(nn.Module):
 
 
 class ResidualDiscriminator(Discriminator):
-    """A discriminator whose gradients have skips to go by: one convolution, then four residual blocks that halve.
+    """A discriminator whose gradients have skips to go by: one convolution, then four residual blocks that halve."""
 
-    Args:
-        num_features: of the first convolution and block; the others have 2, 4 and 8 times as many.
-        batch_norm: after each convolution but the first and the skips'.
-        batch_norm_momentum: as in `SRGANDiscriminator`.
-        spectral_norm: as in `SRGANDiscriminator`.
-        head: how the logits are drawn from the body; see this module's head.
-        patch_size: side of the pictures, a multiple of 16; only the dense head needs it.
-
-    Raises:
-        UsageError: for a head that is unknown, or dense without a fitting ``patch_size``.
-    """
-
-    def __init__(
-        self,
-        *,
-        num_features: int = 64,
-        batch_norm: bool = True,
-        batch_norm_momentum: float = 0.1,
-        spectral_norm: bool = False,
-        head: Head = "dense",
-        patch_size: int | None = 96,
-    ) -> None:
-        norms = _Norms(batch=batch_norm, momentum=batch_norm_momentum, spectral=spectral_norm)
+    def _layers(self, num_features: int, norms: _Norms) -> list[nn.Module]:
         body = [norms.conv(3, num_features), nn.LeakyReLU(0.2)]
         for narrow, wide in itertools.pairwise((1, *WIDTHS)):
             body.append(DownBlock(narrow * num_features, wide * num_features, norms=norms))
-        super().__init__(body, _judge(head, num_features, patch_size, norms))
+        return body
 
 
 DISCRIMINATORS = {"srgan": SRGANDiscriminator, "residual": ResidualDiscriminator}

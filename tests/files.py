@@ -1,0 +1,18 @@
+"""Files for tests, written where they are wanted."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crispen import images
+
+
+def write(path: Path, content: bytes | NDArray[np.uint8]) -> Path:
+    """Write bytes as they are, or pixels (H, W, 3) as the picture that the name asks for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        images.write(images.from_array(content), path)
+    return path
