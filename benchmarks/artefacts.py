@@ -3,8 +3,9 @@
     python benchmarks/artefacts.py --pictures FOLDER [--every 5] WEIGHTS.safetensors...
 
 Each picture is reduced by 4 with MATLAB's bicubic and enlarged again (bf16). Means over every 5th picture of the
-folder: PSNR on luma; checkerboard energy (`crispen.training.health.checkerboard_energy`, 0.3 for photographs); power of luma above half
-of the Nyquist frequency against the truth's, in dB. Then the largest error on pictures of a single colour, of 255.
+folder: PSNR on luma; checkerboard energy (`crispen.training.health.checkerboard_energy`, 0.3 for photographs); power
+of luma above half of the Nyquist frequency against the truth's, in dB. Then the largest error on pictures of a single
+colour, of 255.
 """
 
 from __future__ import annotations

@@ -188,10 +188,9 @@ def test_no_cut_or_change_of_an_onnx_file_escapes_as_another_error(
     damaged.write_bytes(whole[: data.draw(st.sampled_from([position, len(whole)]))])
     try:
         found = metadata.of_onnx(damaged)
-    except ModelError as error:
-        assert str(damaged) in str(error)
-    else:
-        assert set(map(type, found.values())) <= {str}
+    except ModelError:
+        return
+    assert all(type(text) is str for item in found.items() for text in item)
 
 
 def test_a_whole_model_passes(folder: Path) -> None:
