@@ -10,7 +10,14 @@ from torch.optim import Adam
 
 from crispen.errors import TrainingError
 from crispen.networks.weights import load_tensors, save_tensors
-from crispen.training.checkpoint import FOLDER, Position, has_checkpoint, newest_checkpoint, save_checkpoint
+from crispen.training.checkpoint import (
+    FOLDER,
+    Position,
+    has_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+    state_to_save,
+)
 
 
 @pytest.fixture
@@ -25,7 +32,8 @@ def learner() -> tuple[nn.Module, Adam]:
 
 
 def save(run_dir: Path, learner: tuple[nn.Module, Adam], stage: str, step: int, *, keep: int = 2) -> Path:
-    return save_checkpoint(run_dir, Position(stage, step), {"g": learner[0]}, {"g": learner[1]}, keep=keep)
+    state = state_to_save({"g": learner[0].state_dict()}, {"g": learner[1]})
+    return save_checkpoint(run_dir, Position(stage, step), state, keep=keep)
 
 
 def test_a_checkpoint_restores_weights_and_moments_bit_for_bit(
@@ -40,7 +48,7 @@ def test_a_checkpoint_restores_weights_and_moments_bit_for_bit(
     checkpoint = newest_checkpoint(tmp_path)
     assert checkpoint is not None
     assert checkpoint.position == Position("pretrain", 1)
-    checkpoint.restore({"g": network}, {"g": optimizer})
+    checkpoint.restore({"g": network.state_dict()}, {"g": optimizer})
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
     restored = optimizer.state_dict()["state"][0]["exp_avg"]
     assert torch.equal(restored, moments)
@@ -89,8 +97,12 @@ def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path, learner: tupl
     save(tmp_path, learner, "pretrain", 1)
     checkpoint = newest_checkpoint(tmp_path)
     assert checkpoint is not None
-    with pytest.raises(TrainingError, match="belongs to another recipe"):
-        checkpoint.restore({"g": nn.Conv2d(3, 5, 3)}, {})
+    with pytest.raises(
+        TrainingError, match=r"belongs to another recipe: weight has shape \(4, 3, 3, 3\) there"
+    ):
+        checkpoint.restore({"g": nn.Conv2d(3, 5, 3).state_dict()}, {})
+    with pytest.raises(TrainingError, match="belongs to another recipe: bias is only in it"):
+        checkpoint.restore({"g": nn.Conv2d(3, 4, 3, bias=False).state_dict()}, {})
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_ones_before(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from crispen.networks.weights import load_tensors
 RECIPE = """
 title = "tiny"
 precision = "{precision}"
+strategy = "{strategy}"
 checkpoint_minutes = 1e-9
 [generator]
 scale = 2
@@ -61,6 +63,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(folder: Path, **values: object) -> Path:
     defaults = {
         "precision": "bf16",
+        "strategy": "ddp",
         "batch_norm": "true",
         "spectral": "true",
         "pretrain": 10,
@@ -145,31 +148,73 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(photos: Path, tmp_path
     assert (run_dir / "training.png").is_file() == (run_dir / "log.jsonl").is_file()
 
 
-def test_two_processes_do_what_one_does(photos: Path, tmp_path: Path) -> None:
-    """Half a batch in each of two processes has the gradient of the whole batch in one."""
-    recipe = written(
-        tmp_path,
-        precision="fp32",
-        batch_norm="false",
-        pretrain=2,
-        gan=2,
-        adversarial="hinge",
-        spectral="false",
-    )
-    finish(command(recipe, photos, tmp_path / "one"))
+def shared(arguments: list[str]) -> list[str]:
+    """The same command in two processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    arguments = command(recipe, photos, tmp_path / "two")
-    result = finish([arguments[0], *launcher, *arguments[1:]])
+    return [arguments[0], *launcher, *arguments[1:]]
+
+
+def written_to_be_shared(folder: Path, strategy: str, *, precision: str) -> Path:
+    """A recipe whose steps do not depend on how a batch is shared, as those with batch norm do."""
+    return written(
+        folder,
+        precision=precision,
+        strategy=strategy,
+        batch_norm="false",
+        pretrain=3,
+        gan=8,
+        adversarial="hinge",
+    )
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_do_what_one_does(photos: Path, tmp_path: Path, strategy: str) -> None:
+    """Half a batch in each of two processes has the gradient of the whole batch in one."""
+    recipe = written_to_be_shared(tmp_path, strategy, precision="fp32")
+    more = ["--valid", str(photos)]
+    finish(command(recipe, photos, tmp_path / "one", *more))
+    result = finish(shared(command(recipe, photos, tmp_path / "two", *more)))
     assert result.stdout.count("weights:") == 1, "one process talks"
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name, weight in one.items():
         torch.testing.assert_close(weight, two[name], rtol=1e-4, atol=2e-6)
-    of_one, of_two = (entries(tmp_path / run) for run in ("one", "two"))
     assert logged(tmp_path / "one") == logged(tmp_path / "two")
-    for alone, shared in zip(of_one, of_two, strict=True):
-        for name in ("generator_gradient_norm", "generator_loss", "discriminator_loss"):
-            if name in alone:
-                assert alone[name] == pytest.approx(shared[name], rel=1e-4), (name, alone["step"])
+    compared = {"generator_gradient_norm", "generator_loss", "discriminator_loss", "valid_psnr"}
+    for alone, together in zip(entries(tmp_path / "one"), entries(tmp_path / "two"), strict=True):
+        for name in compared & set(alone):
+            assert alone[name] == pytest.approx(together[name], rel=1e-4), (name, alone["step"])
+    assert "valid_psnr" in entries(tmp_path / "two")[-1]
+    assert len(list((tmp_path / "two" / "previews").iterdir())) == 2
+
+
+KILLED = """
+import os, signal
+from pathlib import Path
+from crispen.training import load_recipe, train
+for taken, _ in enumerate(train(load_recipe({recipe!r}), data=[{photos!r}], run_dir=Path({run_dir!r})), 1):
+    if taken == {steps}:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_sharded_run_is_resumed_to_the_bit_and_by_one_process_alone(photos: Path, tmp_path: Path) -> None:
+    recipe = written_to_be_shared(tmp_path, "fsdp", precision="bf16")
+    finish(shared(command(recipe, photos, tmp_path / "whole")))
+    run_dir, script = tmp_path / "killed", tmp_path / "killed.py"
+    script.write_text(KILLED.format(recipe=str(recipe), photos=str(photos), run_dir=str(run_dir), steps=6))
+    killed = subprocess.run(
+        shared([sys.executable, str(script)]), capture_output=True, text=True, check=False, env=environment()
+    )
+    assert "SIGKILL" in killed.stderr
+    assert list((run_dir / "checkpoints").glob("gan-*")), killed.stderr
+    assert not (run_dir / "weights.safetensors").exists(), "it was killed before its end"
+    shutil.copytree(run_dir, tmp_path / "alone")
+    finish(shared(command(recipe, photos, run_dir, "--resume")))
+    finish(command(recipe, photos, tmp_path / "alone", "--resume"))
+    whole, resumed, alone = (weights(tmp_path / name) for name in ("whole", "killed", "alone"))
+    for name in whole:
+        assert torch.equal(whole[name], resumed[name]), name
+        torch.testing.assert_close(whole[name], alone[name], rtol=2e-2, atol=4e-4)

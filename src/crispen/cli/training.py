@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,6 +19,7 @@ from crispen.cli.screen import bars, follow, show
 from crispen.errors import require
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
     from crispen.training import Progress
@@ -80,13 +82,14 @@ def train(
 
     run_dir = run_dir or Path("runs") / Path(recipe).stem
     _tell(f"run folder: {run_dir}")
-    with _stop_signals() as should_stop:
+    with _stop_signals() as should_stop, bars(speed=True) as drawn:
         last = _follow_training(
             run(
                 recipe, data=[*data, *(more_data or [])], valid=valid, run_dir=run_dir, overrides=overrides or [],
                 features=features, init=init, resume=resume, device=device, should_stop=should_stop,
-                command=sys.argv,
-            )
+                command=sys.argv, watch_decoding=partial(_follow_decoding, drawn),
+            ),
+            drawn,
         )  # fmt: skip
     stopped = last is not None and last.step < last.steps
     if last and stopped:
@@ -250,22 +253,27 @@ def _plot_run(run_dir: Path) -> None:
         plot_runs([run_dir], run_dir / "training.png")
 
 
-def _follow_training(run: Iterable[Progress]) -> Progress | None:
+def _follow_decoding(drawn: Bars, pictures: Iterable[object], total: int | None) -> None:
+    """Take all pictures that are being decoded, with a bar."""
+    for _ in drawn.track(pictures, total=total, description="decoding"):
+        pass
+
+
+def _follow_training(run: Iterable[Progress], drawn: Bars) -> Progress | None:
     """Take all steps of a training run, with a bar for each stage and a line for each validation; return the last."""
     tasks: dict[str, TaskID] = {}
     progress = None
-    with bars(speed=True) as drawn:
-        for progress in run:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = drawn.add_task(
-                    progress.stage, total=progress.steps, completed=progress.step - 1
-                )
-            description = f"{progress.stage} {_shown(_losses(progress.scalars))}"
-            drawn.update(tasks[progress.stage], completed=progress.step, description=description)
-            for note in progress.notes if _is_first_process() else ():
-                typer.echo(f"crispen: note: {note}", file=sys.stderr)
-            if progress.validation:
-                _tell(f"{progress.stage} {progress.step}/{progress.steps} {_shown(progress.validation)}")
+    for progress in run:
+        if progress.stage not in tasks:
+            tasks[progress.stage] = drawn.add_task(
+                progress.stage, total=progress.steps, completed=progress.step - 1
+            )
+        description = f"{progress.stage} {_shown(_losses(progress.scalars))}"
+        drawn.update(tasks[progress.stage], completed=progress.step, description=description)
+        for note in progress.notes if _is_first_process() else ():
+            typer.echo(f"crispen: note: {note}", file=sys.stderr)
+        if progress.validation:
+            _tell(f"{progress.stage} {progress.step}/{progress.steps} {_shown(progress.validation)}")
     return progress
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.wrappers import (
     _FabricModule,  # pyright: ignore[reportPrivateUsage]  # what setup_module returns
 )
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from crispen import zoo
@@ -20,7 +20,7 @@ from crispen.errors import TrainingError
 from crispen.networks.classifier import DigitClassifier
 from crispen.networks.discriminators import DISCRIMINATORS
 from crispen.networks.features import load_features
-from crispen.networks.generators import SRResNet
+from crispen.networks.generators import SRResNet, build_generator
 from crispen.networks.weights import load_generator, load_weights_into
 from crispen.training.recipe import FeaturesTable, Recipe, StageTable
 from crispen.training.steps import Features, Learner
@@ -126,6 +126,13 @@ def load_classifier(run_dir: Path, fabric: Fabric) -> nn.Module:
     return _place(classifier.eval().requires_grad_(False), fabric)
 
 
+def make_copy(network: nn.Module, tensors: Mapping[str, Tensor], fabric: Fabric) -> nn.Module:
+    """A generator or classifier of the same kind with these weights, whole on this process' device: to be looked at."""
+    copy = build_generator(network.architecture) if isinstance(network, SRResNet) else DigitClassifier()
+    copy.load_state_dict(tensors)
+    return _place(copy, fabric)
+
+
 def load_judging_features(
     tables: Sequence[FeaturesTable], source: Path | None, fabric: Fabric
 ) -> list[Features]:
@@ -144,7 +151,8 @@ class Trainable:
 
     module: nn.Module
     network: _FabricModule
-    """``module`` in the recipe's precision, compiled if the recipe says so, averaging gradients over processes."""
+    """``module`` in the recipe's precision, compiled if the recipe says so, averaging gradients over processes, and
+    sharded over them (as then ``module`` is, too) if the recipe says so."""
 
 
 def make_trainable(module: nn.Module, recipe: Recipe, fabric: Fabric) -> Trainable:

@@ -2,7 +2,8 @@
 
 A cache is a folder of four files: ``hr.bin`` and ``lr.bin`` hold pixels and nothing else, ``index.json`` where each
 picture stands in them, and ``skipped.txt`` a line for each file that could not be read. It is made under another name
-and appears whole, so that a process that is killed, or another one that makes the same, does no harm.
+and appears whole, so that a process that is killed, or another one that makes the same, does no harm. A cache that no
+run has used for a month can go: it is made again where it is needed.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +32,7 @@ from crispen.training.sources import (
     Sample,
     Source,
     Unreadable,
+    count_pictures,
     find_files,
     read_samples,
 )
@@ -38,6 +42,13 @@ FORMAT = 2
 
 INDEX, LR, HR, SKIPPED = "index.json", "lr.bin", "hr.bin", "skipped.txt"
 
+UNUSED_DAYS = 30
+"""How long a cache is kept after its last use."""
+
+Watch = Callable[[Iterable[object], int | None], None]
+"""Takes all items of a long job; is told how many there are, or None where nobody knows."""
+
+_NAME = re.compile(r"[0-9a-f]{16}")
 _RUN_BYTES = 1 << 18
 _BUILDING = ".building-"
 _ABANDONED_SECONDS = 3600  # no picture takes as long, so whoever was writing is no more
@@ -55,7 +66,14 @@ class Pair:
     label: int | None = None
 
 
-def find_cache(sources: Sequence[Source], *, scale: int, cache: Path, purpose: Purpose) -> Path:
+def in_silence(items: Iterable[object], _: int | None = None) -> None:
+    """A `Watch` that shows nothing."""
+    deque(items, maxlen=0)
+
+
+def find_cache(
+    sources: Sequence[Source], *, scale: int, cache: Path, purpose: Purpose, watch: Watch = in_silence
+) -> Path:
     """Return the folder with these pictures decoded, which is made on the first use.
 
     Args:
@@ -63,6 +81,7 @@ def find_cache(sources: Sequence[Source], *, scale: int, cache: Path, purpose: P
         scale: high-resolution pixels per low-resolution pixel.
         cache: where such folders are kept.
         purpose: what the pictures are for; decides what is taken of a source that has a part for each.
+        watch: on the first use, takes the pictures one by one as they are decoded: the place to draw a bar.
 
     Raises:
         DataError: where a source is missing, no picture of use is found, or the cache cannot be written.
@@ -70,16 +89,54 @@ def find_cache(sources: Sequence[Source], *, scale: int, cache: Path, purpose: P
     files = find_files(sources, purpose=purpose)
     folder = cache / _fingerprint(files, scale=scale, purpose=purpose)
     if folder.is_dir():
+        mark_used(folder)
         return folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(cache)
-        _build(files, scale=scale, purpose=purpose, folder=folder)
+        building = _build(files, scale=scale, purpose=purpose, folder=folder)
+        watch(building, count_pictures(files, purpose=purpose))
     except OSError as error:
         raise DataError(
             f"the decoded pictures cannot be kept in {cache}: {error.strerror or error}"
         ) from error
     return folder
+
+
+def mark_used(folder: Path) -> None:
+    """Note that a cache is in use, as far as one may, so that `remove_unused` leaves it alone."""
+    with suppress(OSError):  # it is somebody else's
+        os.utime(folder)
+
+
+def remove_unused(cache: Path, *, days: int = UNUSED_DAYS) -> list[str]:
+    """Remove the caches that nobody has used for so many days; return a sentence that says so, if there were any."""
+    freed = [size for folder in _caches(cache) if (size := _remove_if_unused(folder, days=days)) is not None]
+    if not freed:
+        return []
+    return [
+        f"removed decoded pictures from {cache} that no run had used for {days} days:"
+        f" {sum(freed) / 1e6:.1f} MB; they are decoded again if need be"
+    ]
+
+
+def _caches(cache: Path) -> list[Path]:
+    """The finished caches in a folder, and nothing else that may be there."""
+    found = cache.iterdir() if cache.is_dir() else ()
+    return sorted(path for path in found if _NAME.fullmatch(path.name) and (path / INDEX).is_file())
+
+
+def _remove_if_unused(folder: Path, *, days: int) -> int | None:
+    """Remove a cache that is old enough and return its size in bytes; None for one that stays."""
+    try:
+        if time.time() - folder.stat().st_mtime < days * 86400:
+            return None
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        going = folder.rename(folder.with_name(f"{_BUILDING}{secrets.token_hex(8)}"))
+    except OSError:  # another process was faster, or has it open where that forbids removal
+        return None
+    shutil.rmtree(going, ignore_errors=True)
+    return size
 
 
 def read_index(folder: Path) -> tuple[list[Pair], list[str]]:
@@ -94,24 +151,26 @@ def _fingerprint(files: Iterable[File], *, scale: int, purpose: Purpose) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _build(files: Sequence[File], *, scale: int, purpose: Purpose, folder: Path) -> None:
+def _build(files: Sequence[File], *, scale: int, purpose: Purpose, folder: Path) -> Generator[None]:
+    """Make a cache, one picture for each item that is taken."""
     building = folder.with_name(f"{_BUILDING}{secrets.token_hex(8)}")
     building.mkdir()
     try:
-        _fill(building, files, scale=scale, purpose=purpose)
+        yield from _fill(building, files, scale=scale, purpose=purpose)
         _publish(building, folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _fill(building: Path, files: Sequence[File], *, scale: int, purpose: Purpose) -> None:
-    """Write the four files of a cache."""
+def _fill(building: Path, files: Sequence[File], *, scale: int, purpose: Purpose) -> Generator[None]:
+    """Write the four files of a cache, a picture at a time."""
     pairs: list[Pair] = []
     skipped: list[str] = []
     usable = _usable(read_samples(files, purpose=purpose), scale=scale, skipped=skipped)
     with (building / LR).open("wb") as lr_file, (building / HR).open("wb") as hr_file:
         for run in _runs(usable):
             pairs += _append(run, scale=scale, lr_file=lr_file, hr_file=hr_file)
+            yield from [None] * len(run)
         for file in (lr_file, hr_file):
             file.flush()
             os.fsync(file.fileno())

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Adam
 
 from crispen.errors import ModelError, TrainingError
 from crispen.networks.weights import load_tensors, save_tensors
+from crispen.training.sharding import copy_into
+
+Tensors = Mapping[str, Tensor]
 
 FOLDER = "checkpoints"
 STAGES = ("classifier", "pretrain", "gan")
@@ -39,25 +42,31 @@ class Checkpoint:
 
     path: Path
     position: Position
-    tensors: Mapping[str, Tensor]
+    tensors: Tensors
     scaler: dict[str, float] | None
     damaged: tuple[Path, ...]
     """Newer checkpoints that cannot be read."""
 
     def restore(
         self,
-        networks: Mapping[str, nn.Module],
+        networks: Mapping[str, Tensors],
         optimizers: Mapping[str, Adam],
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         """Bring networks, optimisers and fp16's scaler to the state of the checkpoint.
 
+        Args:
+            networks: each as its weights and buffers by name, which are overwritten. They may be sharded, whether or
+                not they were when the checkpoint was written.
+            optimizers: by the name of the network that they train.
+            scaler: where there is one.
+
         Raises:
             TrainingError: where the checkpoint belongs to other networks.
         """
         try:
-            for name, network in networks.items():
-                network.load_state_dict(_under(f"{name}/", self.tensors))
+            for name, tensors in networks.items():
+                _restore_tensors(tensors, _under(f"{name}/", self.tensors))
             for name, optimizer in optimizers.items():
                 _restore_moments(optimizer, _under(f"{name}.adam/", self.tensors))
         except (RuntimeError, ValueError, IndexError) as error:
@@ -67,26 +76,37 @@ class Checkpoint:
             scaler.load_state_dict(self.scaler)
 
 
+def state_to_save(networks: Mapping[str, Tensors], optimizers: Mapping[str, Adam]) -> dict[str, Tensor]:
+    """What a checkpoint holds, by the names that it has there: as it is in this process, and so perhaps in shards."""
+    tensors: dict[str, Tensor] = {}
+    for name, network in networks.items():
+        tensors |= {f"{name}/{key}": value for key, value in network.items()}
+    for name, optimizer in optimizers.items():
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"{name}.adam/{index}/{key}": value for key, value in moments.items()}
+    return tensors
+
+
 def save_checkpoint(
     run_dir: Path,
     position: Position,
-    networks: Mapping[str, nn.Module],
-    optimizers: Mapping[str, Adam],
+    tensors: Tensors,
     *,
     scaler: torch.amp.GradScaler | None = None,
     keep: int = 2,
 ) -> Path:
     """Write the state of a run between two steps, and drop all but the ``keep`` newest checkpoints.
 
+    Args:
+        run_dir: the run's folder.
+        position: how far the run has come.
+        tensors: what `state_to_save` returns, gathered.
+        scaler: fp16's, where there is one.
+        keep: how many checkpoints to leave.
+
     Raises:
         TrainingError: where it cannot be written; the ones before stay.
     """
-    tensors: dict[str, Tensor] = {}
-    for name, network in networks.items():
-        tensors |= {f"{name}/{key}": value for key, value in network.state_dict().items()}
-    for name, optimizer in optimizers.items():
-        for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"{name}.adam/{index}/{key}": value for key, value in moments.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {
         "checksum": str(_checksum(tensors)),
@@ -153,7 +173,7 @@ def _rank(path: Path) -> tuple[int, int]:
     return STAGES.index(position.stage), position.step
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> int:
+def _checksum(tensors: Tensors) -> int:
     """CRC-32 over names, kinds, shapes and all bytes, in the order of the names."""
     checksum = 0
     for name in sorted(tensors):
@@ -163,18 +183,29 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
     return checksum
 
 
-def _restore_moments(optimizer: Adam, tensors: Mapping[str, Tensor]) -> None:
+def _restore_tensors(tensors: Tensors, stored: Tensors) -> None:
+    """Overwrite tensors with those stored under the same names."""
+    if odd := sorted(tensors.keys() ^ stored.keys()):
+        raise ValueError(f"{odd[0]} is only in {'it' if odd[0] in stored else 'the network'}")
+    for name, tensor in tensors.items():
+        if tensor.shape != stored[name].shape:
+            raise ValueError(
+                f"{name} has shape {tuple(stored[name].shape)} there, {tuple(tensor.shape)} here"
+            )
+        copy_into(tensor, stored[name])
+
+
+def _restore_moments(optimizer: Adam, tensors: Tensors) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, moment = key.partition("/")
         if value.shape == parameters[int(index)].shape:
-            value = torch.empty_like(parameters[int(index)]).copy_(
-                value
-            )  # fused Adam takes like layouts for granted
+            stored, value = value, torch.empty_like(parameters[int(index)])  # as fused Adam wants it laid out
+            copy_into(value, stored)
         moments.setdefault(int(index), {})[moment] = value
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _under(prefix: str, tensors: Tensors) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crispen.errors import DataError
-from crispen.training.cache import HR, LR, find_cache, read_index
+from crispen.training.cache import HR, LR, Watch, find_cache, in_silence, mark_used, read_index
 from crispen.training.records import Bytes
 from crispen.training.sources import Purpose, Source
 
@@ -49,6 +49,7 @@ class Dataset:
 
     def __init__(self, folder: Path, *, scale: int, patch_size: int) -> None:
         self.scale = scale
+        self._folder = folder
         pairs, self.skipped = read_index(folder)
         side = patch_size // scale
         self.pairs = [pair for pair in pairs if min(pair.height, pair.width) >= side]
@@ -74,6 +75,10 @@ class Dataset:
         fewer.pairs = [self.pairs[index] for index in chosen]
         fewer._sides, fewer._labels = self._sides[chosen], self._labels[chosen]
         return fewer
+
+    def mark_used(self) -> None:
+        """Keep the cache from being thought forgotten; to be called now and then by what runs for weeks."""
+        mark_used(self._folder)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -164,7 +169,13 @@ class Dataset:
 
 
 def open_dataset(
-    sources: Sequence[Source], *, scale: int, patch_size: int, cache: Path, purpose: Purpose = "train"
+    sources: Sequence[Source],
+    *,
+    scale: int,
+    patch_size: int,
+    cache: Path,
+    purpose: Purpose = "train",
+    watch: Watch = in_silence,
 ) -> Dataset:
     """Open the pictures of sources, building their cache on the first use.
 
@@ -174,12 +185,13 @@ def open_dataset(
         patch_size: pictures with a side below this are left out.
         cache: folder to keep decoded pictures in; the same pictures are decoded once.
         purpose: which part to take of a source that has one for training and one for validation.
+        watch: on the first use, takes the pictures one by one as they are decoded: the place to draw a bar.
 
     Raises:
         DataError: where a source is missing, no picture of use is found, or the cache cannot be written.
         MissingExtra: for a URL where fsspec is not installed.
     """
-    folder = find_cache(sources, scale=scale, cache=cache, purpose=purpose)
+    folder = find_cache(sources, scale=scale, cache=cache, purpose=purpose, watch=watch)
     dataset = Dataset(folder, scale=scale, patch_size=patch_size)
     if not dataset.pairs:
         names = ", ".join(str(source) for source in sources)

@@ -7,7 +7,6 @@ that a run resumed from its checkpoint goes on as if it had never stopped.
 from __future__ import annotations
 
 import contextlib
-import copy
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,8 @@ from crispen.networks.classifier import NUM_CLASSES
 from crispen.networks.generators import SRResNet
 from crispen.networks.weights import save_generator, save_tensors
 from crispen.training import building, memory
+from crispen.training.averaging import RunningAverage, decay_at
+from crispen.training.cache import Watch, in_silence, remove_unused
 from crispen.training.checkpoint import (
     FOLDER,
     STAGES,
@@ -32,6 +33,7 @@ from crispen.training.checkpoint import (
     has_checkpoint,
     newest_checkpoint,
     save_checkpoint,
+    state_to_save,
 )
 from crispen.training.data import Batch, Dataset, open_dataset
 from crispen.training.environment import changed_keys, write_run_info
@@ -44,6 +46,7 @@ from crispen.training.recipe import Recipe, span_in_steps
 from crispen.training.recipe_file import load_recipe
 from crispen.training.run_log import RunLog
 from crispen.training.schedule import learning_rate_at
+from crispen.training.sharding import gathered, state_of
 from crispen.training.stages import Stage, chosen_stages, make_networks, make_stage
 from crispen.training.validation import validate, validate_classifier
 
@@ -61,8 +64,8 @@ class Run:
     dataset: Dataset
     valid: Dataset | None
     generator: SRResNet
-    ema: SRResNet
-    """The running average of the generator's weights, which is validated and kept."""
+    average: RunningAverage
+    """Of the generator's weights: what is validated and kept."""
     log: RunLog | None
     """None in all processes but the first, which alone writes files."""
     should_stop: Callable[[], bool]
@@ -91,6 +94,7 @@ def train(
     resume: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     should_stop: Callable[[], bool] = lambda: False,
+    watch_decoding: Watch = in_silence,
     command: Sequence[str] = (),
 ) -> Iterator[Progress]:
     """Run the stages of a recipe and leave ``weights.safetensors`` in ``run_dir``.
@@ -106,6 +110,8 @@ def train(
         resume: go on from the newest checkpoint in ``run_dir``.
         device: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
         should_stop: asked after each step; once it says yes, a checkpoint is written and the iteration ends.
+        watch_decoding: where pictures are used for the first time, takes the iterable that decodes them one by one, and
+            their number if it is known: the place to draw a bar. Must take them all.
         command: the command line, for the run's records.
 
     Yields:
@@ -118,10 +124,11 @@ def train(
     if isinstance(recipe, str):
         recipe = load_recipe(recipe, overrides=overrides)
     checkpoint = _find_checkpoint(run_dir, resume=resume)
-    fabric = make_fabric(device=device, precision=recipe.precision)
+    fabric = make_fabric(device=device, precision=recipe.precision, strategy=recipe.strategy)
     _check_parts(recipe, fabric)
     with fabric.rank_zero_first():  # which decodes the pictures for all
-        dataset, valid_dataset = _open_data(recipe, data, valid, cache=run_dir.parent / "cache")
+        cache = run_dir.parent / "cache"
+        dataset, valid_dataset = _open_data(recipe, data, valid, cache=cache, watch=watch_decoding)
     memory.keep_freed_memory()
     networks = make_networks(recipe, init=init, features=features, fabric=fabric)
     generator = cast(SRResNet, networks.generator.module)
@@ -130,12 +137,12 @@ def train(
     with contextlib.ExitStack() as open_files:
         log = None
         if fabric.is_global_zero:
+            notes += remove_unused(cache)
             log = _open_run_dir(run_dir, recipe, data, command, resume_at=checkpoint)
             open_files.callback(log.close)
         run = Run(
             recipe=recipe, run_dir=run_dir, fabric=fabric, dataset=dataset, valid=valid_dataset,
-            generator=generator, ema=copy.deepcopy(generator).requires_grad_(False),
-            log=log, should_stop=should_stop, untold=notes,
+            generator=generator, average=RunningAverage(generator), log=log, should_stop=should_stop, untold=notes,
         )  # fmt: skip
         for name in chosen_stages(recipe):
             if checkpoint and STAGES.index(name) < STAGES.index(checkpoint.position.stage):
@@ -146,15 +153,14 @@ def train(
                 return
             checkpoint = None
             _save_networks(run, stage, run_dir)
-        if fabric.is_global_zero:
-            save_generator(run.ema, run_dir / building.GENERATOR_FILE)
+        _save_generator(run, run_dir / building.GENERATOR_FILE)
 
 
 def _train_stage(run: Run, stage: Stage, checkpoint: Checkpoint | None) -> Generator[Progress, None, bool]:
     """Do the steps of a stage; return whether it was stopped before its end."""
     recipe, fabric = run.recipe, run.fabric
     if checkpoint:
-        checkpoint.restore({**stage.modules, "ema": run.ema}, stage.optimizers, loss_scaler(fabric))
+        checkpoint.restore(_learnt(run, stage), stage.optimizers, loss_scaler(fabric))
     first, steps = (checkpoint.position.step if checkpoint else 0), run.in_steps(stage.table.steps)
     health = HealthMonitor(gradients_may_overflow=loss_scaler(fabric) is not None)
     last_checkpoint = time.monotonic()
@@ -165,7 +171,7 @@ def _train_stage(run: Run, stage: Stage, checkpoint: Checkpoint | None) -> Gener
             learning_rate = learning_rate_at(step, stage.table, steps=steps)
             scalars = stage.update(step, _on(fabric, batch), learning_rate)
             if stage.name != "classifier":
-                _average(run.ema, run.generator, decay=_ema_decay(recipe.ema_decay, step))
+                run.average.update(run.generator, decay=decay_at(step, decay=recipe.ema_decay))
 
             done = step + 1
             epoch = done / run.steps_per_epoch
@@ -180,9 +186,10 @@ def _train_stage(run: Run, stage: Stage, checkpoint: Checkpoint | None) -> Gener
                 if trouble.fatal or recipe.on_trouble == "stop":
                     raise TrainingError(f"{trouble.message}; {_what_stands(run)}")
 
-            stopping = done < steps and _any(run.should_stop(), fabric)
             minutes = (time.monotonic() - last_checkpoint) / 60
-            if stopping or done == steps or minutes > recipe.checkpoint_minutes:
+            flags = [done < steps and run.should_stop(), minutes > recipe.checkpoint_minutes]
+            stopping, is_time = _set_anywhere(flags, fabric)
+            if stopping or is_time or done == steps:
                 _save_checkpoint(run, stage, done)
                 last_checkpoint = time.monotonic()
             yield progress
@@ -203,13 +210,15 @@ def _find_checkpoint(run_dir: Path, *, resume: bool) -> Checkpoint | None:
 
 
 def _open_data(
-    recipe: Recipe, data: Sequence[str | Path], valid: str | Path | None, *, cache: Path
+    recipe: Recipe, data: Sequence[str | Path], valid: str | Path | None, *, cache: Path, watch: Watch
 ) -> tuple[Dataset, Dataset | None]:
     scale, patch_size = recipe.generator.scale, recipe.data.patch_size
-    dataset = open_dataset(data, scale=scale, patch_size=patch_size, cache=cache)
+    dataset = open_dataset(data, scale=scale, patch_size=patch_size, cache=cache, watch=watch)
     opened = [dataset.subset(recipe.data.pictures)]
     if valid is not None:
-        chosen = open_dataset([valid], scale=scale, patch_size=scale, cache=cache, purpose="valid")
+        chosen = open_dataset(
+            [valid], scale=scale, patch_size=scale, cache=cache, purpose="valid", watch=watch
+        )
         opened.append(chosen.subset(recipe.validate_pictures))
     if recipe.stage.classifier:
         for name, pictures in zip(("data", "valid"), opened, strict=False):
@@ -306,18 +315,24 @@ def _on(fabric: Fabric, batch: Batch) -> Batch:
 
 def _look(run: Run, stage: Stage, done: int, steps: int) -> Scalars:
     """Preview and validate where it is time to; return what was measured."""
-    is_time = done % run.in_steps(run.recipe.validate_every) == 0 or done == steps
-    if not (is_time and run.fabric.is_global_zero):
+    if done % run.in_steps(run.recipe.validate_every) and done != steps:
         return {}
-    if stage.name != "classifier":
+    is_classifier = stage.name == "classifier"
+    learner = stage.modules["classifier" if is_classifier else "generator"]
+    tensors = state_of(learner) if is_classifier else run.average.tensors
+    tensors = gathered(tensors, keep=run.fabric.is_global_zero)  # from all processes, and seen by the first
+    if not run.fabric.is_global_zero:
+        return {}
+    network = building.make_copy(learner, tensors, run.fabric)
+    if not is_classifier:
         shown = run.dataset if run.valid is None else run.valid
-        name = f"{stage.name}-{done:08d}"
-        write_previews(run.ema, shown, run.run_dir / "previews", name=name, forward=_enlarging(run))
+        name, forward = f"{stage.name}-{done:08d}", _enlarging(network, run.fabric)
+        write_previews(network, shown, run.run_dir / "previews", name=name, forward=forward)
     if run.valid is None:
         return {}
-    if stage.name == "classifier":
-        return validate_classifier(stage.learners["classifier"].network, run.valid, fabric=run.fabric)
-    return validate(run.ema, run.valid, judges=stage.judges, fabric=run.fabric)
+    if is_classifier:
+        return validate_classifier(network, run.valid, fabric=run.fabric)
+    return validate(network, run.valid, judges=stage.judges, fabric=run.fabric)
 
 
 def _keep_snapshot(run: Run, stage: Stage, done: int) -> None:
@@ -327,54 +342,59 @@ def _keep_snapshot(run: Run, stage: Stage, done: int) -> None:
         _save_networks(run, stage, run.run_dir / "snapshots", at=done)
 
 
-def _enlarging(run: Run) -> Callable[[Tensor], Tensor]:
-    """The running average as a function, in the run's precision."""
+def _enlarging(generator: nn.Module, fabric: Fabric) -> Callable[[Tensor], Tensor]:
+    """A generator as a function, in the run's precision."""
 
     def enlarge(lr: Tensor) -> Tensor:
-        with run.fabric.autocast():
-            return cast(Tensor, run.ema(lr.to(run.fabric.device))).float()
+        with fabric.autocast():
+            return cast(Tensor, generator(lr.to(fabric.device))).float()
 
     return enlarge
 
 
+def _learnt(run: Run, stage: Stage) -> dict[str, dict[str, Tensor]]:
+    """All that a stage changes but its optimisers: its networks and the running average, tensors by name."""
+    networks = {name: state_of(module) for name, module in stage.modules.items()}
+    return {**networks, "ema": run.average.tensors}
+
+
 def _save_checkpoint(run: Run, stage: Stage, done: int) -> None:
+    """Gather what all processes have, and let the first write it."""
+    state = state_to_save(_learnt(run, stage), stage.optimizers)
+    tensors = gathered(state, keep=run.fabric.is_global_zero)
     if run.fabric.is_global_zero:
-        save_checkpoint(
-            run.run_dir, Position(stage.name, done), {**stage.modules, "ema": run.ema}, stage.optimizers,
-            scaler=loss_scaler(run.fabric), keep=run.recipe.keep_checkpoints,
-        )  # fmt: skip
+        position, scaler = Position(stage.name, done), loss_scaler(run.fabric)
+        save_checkpoint(run.run_dir, position, tensors, scaler=scaler, keep=run.recipe.keep_checkpoints)
+        for dataset in (run.dataset, run.valid):
+            if dataset is not None:
+                dataset.mark_used()
 
 
 def _save_networks(run: Run, stage: Stage, folder: Path, *, at: int | None = None) -> None:
     """Keep what a stage has made: its generator (the running average) or classifier, and its discriminator."""
     if run.fabric.is_global_zero:
         folder.mkdir(exist_ok=True)
-        suffix = ".safetensors" if at is None else f"-{at:08d}.safetensors"
-        for name, module in stage.modules.items():
-            if name == "generator":
-                save_generator(run.ema, folder / f"{stage.name}{suffix}")
-            else:
-                save_tensors(module.state_dict(), folder / f"{name}{suffix}", metadata={})
+    suffix = ".safetensors" if at is None else f"-{at:08d}.safetensors"
+    for name, module in stage.modules.items():
+        if name == "generator":
+            _save_generator(run, folder / f"{stage.name}{suffix}")
+            continue
+        tensors = gathered(state_of(module), keep=run.fabric.is_global_zero)
+        if run.fabric.is_global_zero:
+            save_tensors(tensors, folder / f"{name}{suffix}", metadata={})
     run.fabric.barrier()
 
 
-def _any(flag: bool, fabric: Fabric) -> bool:
-    """Whether the flag is set in any process."""
+def _save_generator(run: Run, path: Path) -> None:
+    """Write the running average as the generator that it is."""
+    tensors = gathered(run.average.tensors, keep=run.fabric.is_global_zero)
+    if run.fabric.is_global_zero:
+        save_generator(cast(SRResNet, building.make_copy(run.generator, tensors, run.fabric)), path)
+
+
+def _set_anywhere(flags: Sequence[bool], fabric: Fabric) -> list[bool]:
+    """Which of the flags are set in any process, so that all processes do the same."""
     if fabric.world_size == 1:
-        return flag
-    total = cast(Tensor, fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum"))
-    return bool(total > 0)
-
-
-def _ema_decay(decay: float, step: int) -> float:
-    """Shorter memory at the start, where the first weights are best forgotten."""
-    return min(decay, (1 + step) / (10 + step))
-
-
-@torch.no_grad()
-def _average(ema: nn.Module, network: nn.Module, *, decay: float) -> None:
-    """Move the running average towards the weights; buffers (batch norm's statistics) are copied."""
-    for average, weight in zip(ema.parameters(), network.parameters(), strict=True):
-        average.lerp_(weight, 1 - decay)
-    for kept, buffer in zip(ema.buffers(), network.buffers(), strict=True):
-        kept.copy_(buffer)
+        return list(flags)
+    own = torch.tensor(flags, dtype=torch.float32, device=fabric.device)
+    return [bool(count > 0) for count in cast(Tensor, fabric.all_reduce(own, reduce_op="sum"))]

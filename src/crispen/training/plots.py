@@ -103,7 +103,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunCurves:
     """A run as it is drawn."""
 
     label: str
@@ -140,7 +140,7 @@ def plot_runs(run_dirs: Sequence[Path], output: Path, *, by: By = "step") -> Pat
     return output
 
 
-def _load_runs(run_dirs: Sequence[Path], by: By) -> list[Run]:
+def _load_runs(run_dirs: Sequence[Path], by: By) -> list[RunCurves]:
     if not run_dirs:
         raise UsageError("name at least one run's folder to plot")
     labels = _labels(run_dirs)
@@ -165,7 +165,7 @@ def _colours(count: int) -> list[Any]:
     return [colormaps["cividis"](index / (count - 1)) for index in range(count)]
 
 
-def _make_run(run_dir: Path, label: str, colour: Any, by: By) -> Run:
+def _make_run(run_dir: Path, label: str, colour: Any, by: By) -> RunCurves:
     entries = read_log(run_dir)
     if not entries:
         raise UsageError(f"there is nothing to plot in {run_dir} yet: its log is empty")
@@ -179,7 +179,7 @@ def _make_run(run_dir: Path, label: str, colour: Any, by: By) -> Run:
         stage: float(x[before].max())
         for before, stage in zip(stages.values(), list(stages)[1:], strict=False)
     }
-    return Run(label, colour, curves, boundaries)
+    return RunCurves(label, colour, curves, boundaries)
 
 
 def _stages(entries: Sequence[Entry]) -> dict[str, list[int]]:
@@ -242,7 +242,7 @@ def _seconds_between(before: Entry, entry: Entry) -> float:
     return max(0.0, (entry.time or 0.0) - (before.time or 0.0))
 
 
-def _draw(runs: Sequence[Run], by: By) -> Figure:
+def _draw(runs: Sequence[RunCurves], by: By) -> Figure:
     from matplotlib.figure import Figure
 
     panels = _panels(runs)
@@ -265,7 +265,7 @@ def _draw(runs: Sequence[Run], by: By) -> Figure:
     return figure
 
 
-def _panels(runs: Sequence[Run]) -> list[Panel]:
+def _panels(runs: Sequence[RunCurves]) -> list[Panel]:
     """Those of `PANELS` that some run has numbers for, and one for each number that they do not know."""
     logged = dict.fromkeys(name for run in runs for name in run.curves)
     known = {name for panel in PANELS for name in panel.names}
@@ -273,7 +273,7 @@ def _panels(runs: Sequence[Run]) -> list[Panel]:
     return [panel for panel in (*PANELS, *others) if logged.keys() & set(panel.names)]
 
 
-def _draw_panel(axes: Axes, panel: Panel, runs: Sequence[Run], by: By) -> None:
+def _draw_panel(axes: Axes, panel: Panel, runs: Sequence[RunCurves], by: By) -> None:
     for run in runs:
         for name, style in zip(panel.names, ("-", "--"), strict=False):
             for curve in run.curves.get(name, []):
@@ -320,7 +320,7 @@ def _draw_boundary(axes: Axes, x: float, stage: str, colour: Any) -> None:
     axes.text(x, 1.0, f" {stage}", transform=place, fontsize=SMALL, color="0.4", ha="left", va="top")
 
 
-def _make_logarithmic(axes: Axes, panel: Panel, runs: Sequence[Run]) -> None:
+def _make_logarithmic(axes: Axes, panel: Panel, runs: Sequence[RunCurves]) -> None:
     """Give the y axis a logarithmic scale, unless values are negative or too close together to need one."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -347,7 +347,7 @@ def _explain_styles(axes: Axes, labels: Sequence[str]) -> None:
     axes.legend(lines, labels, fontsize=SMALL, loc="best", framealpha=0.8)
 
 
-def _draw_legend(figure: Figure, runs: Sequence[Run]) -> None:
+def _draw_legend(figure: Figure, runs: Sequence[RunCurves]) -> None:
     from matplotlib.lines import Line2D
 
     lines = [Line2D([], [], color=run.colour, linewidth=2.5) for run in runs]

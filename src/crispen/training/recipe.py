@@ -204,6 +204,9 @@ class Recipe(Table):
     """Arithmetic of the networks; weights and optimiser are fp32 always. fp16, with its scaling, is for older GPUs."""
     compile: Literal["no", "default", "reduce-overhead"] = "no"
     """torch.compile's mode; reduce-overhead has CUDA graphs."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """How several processes share the work: each with all weights, or, for networks too large for that, each with its
+    part of weights, gradients, moments and running average. Of no meaning where there is one."""
     accumulate: PositiveInt = 1
     """Parts in which a batch goes through the networks, to save memory; the update is that of the whole batch (but for
     batch norm, spectral norm and the relativistic average, which see each part by itself)."""

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
-import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from crispen.errors import DataError, TrainingError, UsageError, require
+from crispen.files import published
 from crispen.training.progress import Progress, Scalars
 
 if TYPE_CHECKING:
@@ -155,14 +154,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
     Its folder is made if need be. Raises `TrainingError` where that fails.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with _named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)  # noqa: PTH105  (same thing, and says what matters: it is atomic)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with published(path, error=TrainingError) as temporary:
+        temporary.write_bytes(content)
 
 
 @contextmanager

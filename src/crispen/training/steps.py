@@ -30,6 +30,7 @@ from crispen.training.losses import (
 from crispen.training.machine import loss_scaler
 from crispen.training.progress import Scalars
 from crispen.training.recipe import FeaturesTable, GanTable, GeneratorStageTable
+from crispen.training.sharding import differentiable_twice, whole
 
 Terms = dict[str, Tensor]
 """Losses by name, each a scalar tensor, before they are weighted."""
@@ -188,7 +189,10 @@ def gan_step(
 
     found: list[Terms] = []
     for last, part in _parts(batch, accumulate):
-        with fabric.no_backward_sync(generator.network, enabled=not last):
+        with (
+            fabric.no_backward_sync(generator.network, enabled=not last),
+            _read_only(discriminator.module),
+        ):
             sr = enlarged.pop() if enlarged else cast(Tensor, generator.network(part.lr))
             terms = _content(sr, part, judges, table, fabric)
             terms |= _adversarial(sr, part.hr, cast(Discriminator, discriminator.module), table, fabric)
@@ -245,7 +249,8 @@ def _discriminator_terms(
     fake = discriminator.network(sr.float()).float()
     loss = ADVERSARIAL_FORMS[table.adversarial].discriminator_loss(real, fake)
     if table.r1_weight:
-        loss = loss + table.r1_weight * gradient_penalty(discriminator.module, batch.hr)
+        with differentiable_twice(discriminator.module):
+            loss = loss + table.r1_weight * gradient_penalty(discriminator.module, batch.hr)
     if table.classifier_discriminator_weight:
         with torch.no_grad():
             cross_entropy = judges.cross_entropy(sr, batch.labels)
@@ -264,9 +269,9 @@ def _discriminator_terms(
 def _adversarial(
     sr: Tensor, hr: Tensor, discriminator: Discriminator, table: GanTable, fabric: Fabric
 ) -> Terms:
-    """What the discriminator says of the generated pictures; its weights gather no gradient."""
+    """What the discriminator says of the generated pictures."""
     form = ADVERSARIAL_FORMS[table.adversarial]
-    with _read_only(cast(nn.Module, discriminator)), fabric.autocast():
+    with fabric.autocast():
         fake_features, fake = discriminator.forward_features(sr.float())
         real_features, real = [], fake
         if form.generator_sees_real or table.feature_matching_weight:
@@ -280,7 +285,7 @@ def _adversarial(
 
 @contextmanager
 def _read_only(network: nn.Module) -> Generator[None]:
-    """Let gradients pass through a network without gathering at its weights."""
+    """Let gradients pass through a network, forwards and backwards within, without gathering at its weights."""
     network.requires_grad_(False)
     try:
         yield
@@ -299,7 +304,7 @@ def _parts(batch: Batch, count: int) -> Iterator[tuple[bool, Batch]]:
 def _gradient_norm(learner: Learner, fabric: Fabric) -> Tensor:
     """Euclidean norm of the gathered gradient."""
     gradients = [weight.grad for weight in learner.module.parameters() if weight.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+    norm = whole(nn.utils.get_total_norm(gradients))
     scaler = loss_scaler(fabric)
     return norm / scaler.get_scale() if scaler else norm
 
