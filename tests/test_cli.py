@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 import crispen
 from crispen import images, zoo
 from crispen.cli import app
-from crispen.errors import ModelError
+from crispen.errors import ModelError, UsageError
 from crispen.runtimes.openvino import load_openvino
 
 RECIPE = """
@@ -547,6 +547,80 @@ def test_weights_are_exported_and_used(tiny_model: Path) -> None:
     assert crispen_says("upscale", "a.png", "--model", "new", "-o", "new.png").exit_code == 0
     assert crispen_says("upscale", "a.png", "--model", tiny_model, "-o", "old.png").exit_code == 0
     np.testing.assert_array_equal(pixels_of("new.png"), pixels_of("old.png"))
+
+
+def test_a_file_is_exported_compared_and_used(tiny_model: Path) -> None:
+    save("a.png")
+    result = crispen_says("export", tiny_model, "--to", "onnx")
+    assert (result.stderr, result.exit_code) == ("", 0)
+    *parities, last = result.stdout.splitlines()
+    assert [line.partition(":")[0] for line in parities] == ["parity 1x1", "parity 13x7", "parity 33x21"]
+    assert last == f"{tiny_model} -> tiny.onnx"
+    assert crispen_says("upscale", "a.png", "--model", "tiny.onnx", "-o", "new.png").exit_code == 0
+    assert crispen_says("upscale", "a.png", "--model", tiny_model, "-o", "old.png").exit_code == 0
+    np.testing.assert_array_equal(pixels_of("new.png"), pixels_of("old.png"))
+
+
+def test_exports_are_named_after_model_and_kind(tiny_model: Path) -> None:
+    save("pictures/a.png")
+    Path("out").mkdir()
+    shutil.copytree(tiny_model, "runs/mine")
+    Path("runs/mine", zoo.CARD).unlink()
+    for options in (
+        [tiny_model, "--int8", "--to", "onnx", "--calibrate", "pictures"],
+        [tiny_model, "out/", "--to", "torchscript"],
+        [tiny_model, "other.xml"],
+        ["runs/mine/weights.safetensors", "out", "--to", "openvino"],
+        ["runs/mine/weights.safetensors"],
+    ):
+        assert crispen_says("export", *options).exit_code == 0
+    assert names() == ["mine", "other.bin", "other.xml", "out", "pictures", "runs", "tiny-int8.onnx"]
+    assert names("out") == ["mine.bin", "mine.xml", "tiny.pt"]
+    assert names("mine") == [zoo.ONNX, zoo.WEIGHTS]
+
+
+def test_exports_overwrite_only_with_force(tiny_model: Path) -> None:
+    Path("tiny.bin").write_text("mine")
+    result = crispen_says("export", tiny_model, "--to", "openvino")
+    assert error_lines(result) == ["tiny.bin exists already; with --force it is replaced"]
+    assert names() == ["tiny.bin"]
+    assert crispen_says("export", tiny_model, "--to", "openvino", "--force").exit_code == 0
+    assert crispen_says("export", tiny_model, "tiny").exit_code == 0
+    (line,) = error_lines(crispen_says("export", tiny_model, "tiny"))
+    assert line == "tiny/model.onnx exists already; with --force it is replaced"
+    assert crispen_says("export", tiny_model, "tiny", "--force").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--to", "onnx", "a.xml"], "--to onnx does not fit a.xml, which by its name is for --to openvino"),
+        (["--opset", "17"], "--opset is for --to onnx, not for --to folder"),
+        (["a.onnx", "--opset", "9"], "opset must be from 13 to 23, not 9"),
+        (
+            ["a.onnx", "--size", "12"],
+            "--size must be a width and a height in pixels, as in 256x256, not '12'",
+        ),
+        (["a.onnx", "--no-dynamic"], "--no-dynamic needs --size, the width and height of all pictures, as"),
+        (["a.onnx", "--dynamic", "--size", "8x8"], "--size fixes the size of all pictures, which --dynamic"),
+        (["a.pt", "--size", "8x8"], "--size is for --to onnx and --to openvino, not for --to torchscript"),
+        (["a.pt", "--int8"], "--int8 is for --to folder, onnx and openvino, not for --to torchscript"),
+        (["a.onnx", "--calibrate", "."], "--calibrate is for --int8"),
+    ],
+)
+def test_exports_that_cannot_be_are_one_line(tiny_model: Path, options: list[str], message: str) -> None:
+    result = crispen_says("export", tiny_model, *options)
+    assert result.exit_code == UsageError.exit_code
+    (line,) = error_lines(result)
+    assert line.startswith(message)
+    assert names() == []
+
+
+def test_a_model_without_weights_cannot_be_exported(tiny_model: Path) -> None:
+    result = crispen_says("export", tiny_model / zoo.ONNX, "a.pt")
+    assert error_lines(result) == [
+        "the model model has no weights.safetensors, from which all exports are made"
+    ]
 
 
 def test_weights_that_are_none_are_one_line() -> None:

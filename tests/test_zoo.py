@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crispen import zoo
 from crispen.errors import ModelError
 from crispen.networks.generators import SRResNet
+from crispen.networks.polyphase import conv_of_shuffled
 from crispen.zoo import Architecture, metadata
 from crispen.zoo.card import read_card
 
@@ -114,10 +116,53 @@ def test_the_context_is_known_without_the_network(scale: int, num_blocks: int, b
     assert architecture.context == network.context
 
 
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_the_tails_context_is_the_radius_of_what_it_sees_in_the_features(scale: int) -> None:
+    network = SRResNet(scale=scale, num_blocks=1, num_features=2, batch_norm=False).double()
+    for parameter in network.parameters():
+        torch.nn.init.constant_(parameter, 0.05)
+    features = torch.ones(1, 2, 1, 15, dtype=torch.double, requires_grad=True)
+    reach = 0
+    for phase in range(scale):
+        sr = conv_of_shuffled(network.upsampler(features), network.tail)
+        (gradient,) = torch.autograd.grad(sr[0, 0, 0, 7 * scale + phase], features)
+        reach = max(reach, int((gradient[0, 0, 0].nonzero().flatten() - 7).abs().max()))
+    architecture = Architecture(
+        generator="srresnet", scale=scale, num_blocks=1, num_features=2, batch_norm=False
+    )
+    assert reach == architecture.tail_context
+
+
+def test_a_file_of_a_fixed_size_is_refused(tmp_path: Path) -> None:
+    from crispen.export import export_onnx
+
+    generator = SRResNet(scale=2, num_blocks=1, num_features=4, batch_norm=False)
+    export_onnx(generator, tmp_path / "fixed.onnx", size=(8, 6))
+    with pytest.raises(
+        ModelError, match=r"fixed\.onnx takes pictures of 8x6 alone: export it without --size"
+    ):
+        zoo.find(tmp_path / "fixed.onnx")
+
+
+def test_an_eight_bit_file_is_part_of_a_model(folder: Path) -> None:
+    shutil.copy(folder / zoo.ONNX, folder / zoo.INT8)
+    assert zoo.find(folder).int8 is None, "the card does not tell of it"
+    edit(folder, "[files]", f'[files]\nint8 = "{zoo.sha256(folder / zoo.INT8)}"')
+    model = zoo.find(folder)
+    assert model.int8 == folder / zoo.INT8
+    zoo.verify(model)
+    (folder / zoo.INT8).write_bytes(b"")
+    with pytest.raises(ModelError, match=r"model-int8\.onnx is damaged"):
+        zoo.verify(model)
+    (folder / zoo.CARD).unlink()
+    assert zoo.find(folder).int8 == folder / zoo.INT8
+
+
 def test_a_bundled_model_is_found_by_name(bundled: Path) -> None:
     model = zoo.find("tiny")
     assert (model.name, model.scale, model.context) == ("tiny", 4, 12)
     assert (model.weights, model.onnx) == (bundled / zoo.WEIGHTS, bundled / zoo.ONNX)
+    assert (model.tail_context, model.int8) == (3, None)
     assert [model.card] == zoo.models()
 
 
@@ -154,12 +199,15 @@ def test_other_files_are_no_models(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not a model's folder"):
         zoo.find(tmp_path)
     (tmp_path / "weights.pth").touch()
-    with pytest.raises(ModelError, match=r"ends in \.safetensors or \.onnx"):
+    with pytest.raises(ModelError, match=r"ends in \.safetensors, \.onnx or \.xml"):
         zoo.find(tmp_path / "weights.pth")
+    (tmp_path / "weights.pt").touch()
+    with pytest.raises(ModelError, match=r"weights\.pt is a program, which crispen does not run"):
+        zoo.find(tmp_path / "weights.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\xff" * 40])
-@pytest.mark.parametrize("suffix", [".safetensors", ".onnx"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".onnx", ".xml"])
 def test_damaged_files_are_no_models(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = (tmp_path / "model").with_suffix(suffix)
     path.write_bytes(content)

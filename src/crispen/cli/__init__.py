@@ -8,10 +8,10 @@ import os
 import sys
 from typing import NoReturn
 
-from crispen.cli import pictures, training
+from crispen.cli import pictures, models, training  # isort: skip  (the order of the commands in --help)
 from crispen.cli.root import app
 
-__all__ = ["app", "main", "pictures", "training"]
+__all__ = ["app", "main", "models", "pictures", "training"]
 
 
 def main() -> NoReturn:

@@ -1,8 +1,9 @@
 """The models: those bundled with crispen, and others in folders and files.
 
-A model is a folder with ``weights.safetensors`` (for torch), ``model.onnx`` (for OpenVINO) and ``card.toml``.
-The bundled ones stand beside this file. A folder that `crispen.export` has made has no card yet; it and the
-two files by themselves can be used as well.
+A model is a folder with ``weights.safetensors`` (for torch), ``model.onnx`` (for OpenVINO), perhaps
+``model-int8.onnx`` (the same in 8 bits), and ``card.toml``. The bundled ones stand beside this file. A folder that
+`crispen.export` has made has no card yet; it can be used as well, and so can each file by itself, and OpenVINO's
+own pair of an ``.xml`` and a ``.bin`` file.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from crispen.zoo import metadata
 from crispen.zoo.card import Architecture, Card, Files, Measured, Training, parse_architecture, read_card
 
 __all__ = [
-    "BUNDLED", "CARD", "ONNX", "WEIGHTS",
+    "BUNDLED", "CARD", "INT8", "ONNX", "WEIGHTS",
     "Architecture", "Card", "Files", "Measured", "Model", "Training",
     "find", "models", "sha256", "verify",
 ]  # fmt: skip
@@ -27,7 +28,7 @@ __all__ = [
 BUNDLED = Path(__file__).parent
 """Where the bundled models' folders are."""
 
-CARD, WEIGHTS, ONNX = "card.toml", "weights.safetensors", "model.onnx"
+CARD, WEIGHTS, ONNX, INT8 = "card.toml", "weights.safetensors", "model.onnx", "model-int8.onnx"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,19 +41,23 @@ class Model:
     """Pixels of the output for each pixel of the input, along one side."""
     context: int
     """How far, in pixels of the input, an output pixel sees."""
+    tail_context: int | None = None
+    """How far it sees in the tensor ``features`` of the ONNX file; None for a file that names no such tensor."""
     card: Card | None = None
     """What it says about itself; None for a model without a card."""
     weights: Path | None = None
     """The safetensors file, which the torch runtime needs."""
     onnx: Path | None = None
-    """The ONNX file, which the OpenVINO runtime needs."""
+    """The ONNX file, or OpenVINO's ``.xml``, which the OpenVINO runtime needs."""
+    int8: Path | None = None
+    """The ONNX file of the same network in 8 bits, for ``--precision int8``."""
 
     @property
     def weights_sha256(self) -> str:
-        """What identifies the model in a report: the weights file's hash, or else the ONNX file's."""
+        """What identifies the model in a report: the hash of the weights file, or else of what OpenVINO reads."""
         path = self.weights or self.onnx
         assert path is not None
-        return sha256(path)
+        return sha256(path.with_suffix(".bin") if path.suffix == ".xml" else path)
 
 
 def models() -> list[Card]:
@@ -69,7 +74,7 @@ def find(name_or_path: str | os.PathLike[str]) -> Model:
 
     Args:
         name_or_path: a bundled model's name; a folder with a card, or such as `crispen.export.export_model`
-            makes; a ``.safetensors`` or ``.onnx`` file that crispen wrote.
+            makes; a ``.safetensors``, ``.onnx`` or ``.xml`` file that crispen wrote.
 
     Raises:
         ModelError: for an unknown name, with the nearest known one; and for files that are no model.
@@ -96,7 +101,8 @@ def verify(model: Model) -> None:
     """
     if model.card is None:
         return
-    expected = {model.weights: model.card.files.weights, model.onnx: model.card.files.onnx}
+    files = model.card.files
+    expected = {model.weights: files.weights, model.onnx: files.onnx, model.int8: files.int8}
     for path, digest in expected.items():
         if path is not None and sha256(path) != digest.lower():
             raise ModelError(
@@ -118,36 +124,62 @@ def sha256(path: Path) -> str:
 
 
 def _from_folder(folder: Path) -> Model:
-    weights, onnx = folder / WEIGHTS, folder / ONNX
     if (folder / CARD).is_file():
-        card = read_card(folder / CARD)
-        return Model(
-            name=card.name, scale=card.scale, context=card.context, card=card, weights=weights, onnx=onnx
-        )
+        return _from_card(read_card(folder / CARD), folder)
+    weights, onnx, int8 = folder / WEIGHTS, folder / ONNX, folder / INT8
     found = [path for path in (onnx, weights) if path.is_file()]
     if not found:
         raise ModelError(f"{folder} is not a model's folder: it has neither {CARD}, {ONNX} nor {WEIGHTS}")
-    model = _from_file(found[0])
-    return replace(model, name=folder.resolve().name, weights=weights if weights in found else None)
+    return replace(
+        _from_file(found[0]),
+        name=folder.resolve().name,
+        weights=weights if weights in found else None,
+        int8=int8 if int8.is_file() else None,
+    )
+
+
+def _from_card(card: Card, folder: Path) -> Model:
+    return Model(
+        name=card.name,
+        scale=card.scale,
+        context=card.context,
+        tail_context=card.architecture.tail_context,
+        card=card,
+        weights=folder / WEIGHTS,
+        onnx=folder / ONNX,
+        int8=folder / INT8 if card.files.int8 else None,
+    )
 
 
 def _from_file(path: Path) -> Model:
-    if path.suffix == ".safetensors":
-        architecture = _architecture(metadata.of_safetensors(path), path)
-        return Model(name=path.stem, scale=architecture.scale, context=architecture.context, weights=path)
-    if path.suffix == ".onnx":
-        return _from_onnx(path)
-    raise ModelError(f"{path} is not a model: a model's file ends in .safetensors or .onnx")
+    match path.suffix:
+        case ".safetensors":
+            architecture = _architecture(metadata.of_safetensors(path), path)
+            return Model(name=path.stem, scale=architecture.scale, context=architecture.context, weights=path)
+        case ".onnx":
+            return _from_entries(metadata.of_onnx(path), path)
+        case ".xml":
+            return _from_entries(metadata.of_openvino(path), path)
+        case ".pt":
+            raise ModelError(
+                f"{path} is a program, which crispen does not run: a model's file ends in .safetensors, .onnx or .xml"
+            )
+        case _:
+            raise ModelError(f"{path} is not a model: a model's file ends in .safetensors, .onnx or .xml")
 
 
-def _from_onnx(path: Path) -> Model:
-    entries = metadata.of_onnx(path)
+def _from_entries(entries: dict[str, str], path: Path) -> Model:
+    """Return the model that an exported file says it is."""
+    if "size" in entries:
+        raise ModelError(f"{path} takes pictures of {entries['size']} alone: export it without --size")
     try:
-        return Model(name=path.stem, scale=int(entries["scale"]), context=int(entries["context"]), onnx=path)
+        scale, context = int(entries["scale"]), int(entries["context"])
+        tail = int(entries["tail_context"]) if "tail_context" in entries else None
     except (KeyError, ValueError) as error:
         raise ModelError(
             f"{path} does not state its scale and context: export it with crispen, or give it a {CARD}"
         ) from error
+    return Model(name=path.stem, scale=scale, context=context, tail_context=tail, onnx=path)
 
 
 def _architecture(entries: dict[str, str], path: Path) -> Architecture:

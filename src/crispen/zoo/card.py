@@ -54,8 +54,17 @@ class Architecture:
     def context(self) -> int:
         """How far, in pixels of the input, an output pixel sees: the network's ``context``, without torch."""
         head, body = 4, 2 * self.num_blocks + 1
+        return math.ceil(head + body + self._reach_of_tail)
+
+    @property
+    def tail_context(self) -> int:
+        """How far, in pixels of the input, an output pixel sees in the features that enter the upsampler."""
+        return math.ceil(self._reach_of_tail)
+
+    @property
+    def _reach_of_tail(self) -> float:
         upsampler = sum(0.5**doubling for doubling in range(int(math.log2(self.scale))))
-        return math.ceil(head + body + upsampler + 4 / self.scale)
+        return upsampler + 4 / self.scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +107,8 @@ class Files:
     """Of ``weights.safetensors``."""
     onnx: str
     """Of ``model.onnx``."""
+    int8: str = ""
+    """Of ``model-int8.onnx``; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

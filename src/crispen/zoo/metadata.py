@@ -1,7 +1,8 @@
 """What model files say about themselves, read without the packages that wrote them.
 
-Both kinds of file carry pairs of strings beside the numbers: crispen's exports state their ``architecture``
-as JSON in both, and ONNX files also their ``scale`` and ``context``, so that a runtime needs nothing else.
+All kinds of file carry pairs of strings beside the numbers: crispen's exports state their ``architecture`` as JSON in
+each, and ONNX and OpenVINO files also their ``scale``, ``context`` and ``tail_context``, so that a runtime needs
+nothing else.
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
+from xml.etree import ElementTree
 
 from crispen.errors import ModelError
+
+RT_INFO = ("rt_info", "crispen")
+"""Where in an OpenVINO file the pairs are: the names of the elements around them."""
 
 _VARINT, _BYTES = 0, 2  # the wire types of protocol buffers that an ONNX file has at its top level
 _METADATA_PROPS = 14  # the field of onnx.ModelProto
@@ -46,6 +51,19 @@ def of_onnx(path: Path) -> dict[str, str]:
         return {str(pair[_KEY], "utf-8"): str(pair[_VALUE], "utf-8") for pair in pairs}
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise ModelError(f"{path} is not a readable ONNX file: {error}") from error
+
+
+def of_openvino(path: Path) -> dict[str, str]:
+    """Return the metadata of an OpenVINO model's .xml file.
+
+    Raises:
+        ModelError: where the file is missing or none.
+    """
+    try:
+        entries = ElementTree.parse(path).getroot().iterfind("/".join((".", *RT_INFO, "*")))
+    except (OSError, ElementTree.ParseError) as error:
+        raise ModelError(f"{path} is not a readable OpenVINO file: {error}") from error
+    return {entry.tag: entry.get("value", "") for entry in entries}
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -1,0 +1,70 @@
+"""Pictures on which a network learns the ranges of its 8 bits: the user's, or generated ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crispen import images
+from crispen.errors import DataError
+from crispen.export.parity import Pixels
+
+_SIDE = 96  # of the crops, in pixels: beyond that, calibration takes long and learns little
+_GENERATED, _DISCS = 8, 400
+
+
+def read_pictures(folder: Path) -> list[Pixels]:
+    """Return the middle of every picture in a folder, (1, 3, H, W) in [0, 1], at most 96 pixels a side.
+
+    They should be such as the network is meant to enlarge, and a dozen or more.
+
+    Raises:
+        DataError: where the folder holds none, or cannot be read.
+        PictureError: for a picture that cannot be read.
+    """
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in images.SUFFIXES)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+    if not paths:
+        raise DataError(f"{folder} holds no pictures ({', '.join(images.SUFFIXES)})")
+    return [_middle(images.to_depth(images.read(path).pixels, 32)) for path in paths]
+
+
+def _middle(pixels: NDArray[Any]) -> Pixels:
+    """(H, W, C) to (1, 3, H, W) of at most `_SIDE` pixels a side."""
+    top, left = (max(side - _SIDE, 0) // 2 for side in pixels.shape[:2])
+    crop = pixels[top : top + _SIDE, left : left + _SIDE].transpose(2, 0, 1)
+    return np.ascontiguousarray(np.broadcast_to(crop, (3, *crop.shape[1:])))[None]
+
+
+def flat_colours() -> Pixels:
+    """Return the eight most extreme colours, black and white among them, in flat areas: (1, 3, 64, 64)."""
+    corners = np.indices((2, 2, 2), np.float32).reshape(3, 8)
+    areas = np.random.default_rng(0).permuted(np.tile(np.arange(8), 2)).reshape(4, 4)
+    return np.kron(corners[:, areas], np.ones((1, 16, 16), np.float32))[None]
+
+
+def generated_pictures() -> list[Pixels]:
+    """Return pictures to calibrate on where there are no others, (1, 3, H, W) in [0, 1], always the same.
+
+    They are dead leaves: discs of all sizes, each covering what was there before, which have the edges and the
+    distribution over scales of photographs (Lee, Mumford and Huang, "Occlusion models for natural images",
+    IJCV 2001). Many are black or white, for the sake of the range.
+    """
+    random = np.random.default_rng(0)
+    return [_dead_leaves(random) for _ in range(_GENERATED)]
+
+
+def _dead_leaves(random: np.random.Generator) -> Pixels:
+    y, x = np.mgrid[:_SIDE, :_SIDE].astype(np.float32)
+    picture = np.zeros((3, _SIDE, _SIDE), np.float32)
+    radii = random.uniform(1 / _SIDE**2, 1, _DISCS) ** -0.5  # their density falls with the cube
+    for radius, row, column in zip(radii, *random.uniform(0, _SIDE, (2, _DISCS)), strict=True):
+        cover = np.clip(radius - np.hypot(y - row, x - column) + 0.5, 0, 1)
+        brightness, hue = random.uniform(-0.3, 1.3), random.uniform(-0.16, 0.16, (3, 1, 1))
+        picture += (np.clip(brightness + hue, 0, 1) - picture) * cover
+    return picture[None]
