@@ -1,0 +1,311 @@
+"""A film's frames through an upscaler, in segments that outlast the process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import crispen
+from crispen.errors import PictureError, UsageError
+from crispen.films import reading, work
+from crispen.films._av import av, reason
+from crispen.films.assembling import assemble
+from crispen.films.colour import RGB, LeftSited, bicubic
+from crispen.films.encoding import SegmentWriter
+from crispen.films.options import Coding, Options, check_suffix, choose
+from crispen.films.reading import Film
+from crispen.upscaling import Upscaler
+
+
+class Enlarges(Protocol):
+    """What enlarges frames, such as `crispen.upscaling.Upscaler`."""
+
+    @property
+    def scale(self) -> int:
+        """Pixels of the result for each pixel of the frame, along one side."""
+        ...
+
+    def __call__(self, picture: NDArray[Any], /) -> NDArray[Any]:
+        """Enlarge (H, W, 3), uint8 or uint16, to (H·scale, W·scale, 3) of the same type."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A frame that is done."""
+
+    frames: int
+    """How many are done by now, those of an earlier start with them."""
+    seconds: float
+    """How far into the film this one is."""
+    reused: bool
+    """Whether an earlier start had done it."""
+
+
+class Running:
+    """A film being enlarged; made by `enlarge`. Each iteration does one frame and yields a `Step`.
+
+    It can be walked through once. A run that ends early, however it ends, leaves what it has done in a hidden
+    folder beside the output, and the same call goes on with it.
+    """
+
+    def __init__(
+        self, film: Film, upscaler: Enlarges, output: Path, options: Options, *, coding: Coding, identity: str
+    ) -> None:
+        self.notes: list[str] = _notes(film, coding, output)
+        """Sentences, of what could not be kept; some come only at the end."""
+        self.total = _expected(film, options)
+        """How many frames there will be, as far as the file says, or None where it does not."""
+        self._film = film
+        self._upscaler = upscaler
+        self._output = output
+        self._options = options
+        self._coding = coding
+        self._identity = identity
+        self._remaining = self._work()
+
+    def __len__(self) -> int:
+        """`total`, or 0 where that is unknown."""
+        return self.total or 0
+
+    def __iter__(self) -> Iterator[Step]:
+        return self._remaining
+
+    @property
+    def result(self) -> Path:
+        """The film that was written. Frames that are left are done first."""
+        for _ in self._remaining:
+            pass
+        return self._output
+
+    def _work(self) -> Iterator[Step]:
+        try:
+            with work.begun(self._output, identity=self._identity) as started:
+                yield from self._encode(started)
+                self._publish(started)
+                started.remove()
+        except (OSError, av().FFmpegError) as error:
+            folder = work.folder_of(self._output)
+            kept = f"; what is done stays in {folder}, and the same command goes on with it"
+            sentence = f"{self._output} cannot be written: {reason(error)}"
+            raise PictureError(sentence + (kept if folder.is_dir() else "")) from error
+
+    def _encode(self, started: work.Work) -> Iterator[Step]:
+        """Do all frames, of which those that are done are only counted."""
+        film, options, done = self._film, self._options, started.frames
+        decoded = reading.frames(film, start=options.start, end=options.end, notes=self.notes)
+        enlarged = _remembering(self._enlarged)
+        tag = LeftSited()
+        writer: SegmentWriter | None = None
+        count = 0
+        try:
+            for count, (time, frame) in enumerate(decoded, start=1):
+                if count > done:
+                    pixels = enlarged(reading.pixels_of(film, frame, tag))
+                    writer = writer or self._writer(started.unfinished, pixels)
+                    writer.add(pixels, time=time, duration=reading.duration_of(film, frame))
+                    if writer.frames == options.segment_frames:
+                        started.add(writer.finish(started.following))
+                        writer = None
+                yield Step(
+                    frames=count,
+                    seconds=float((time - film.first) * film.time_base),
+                    reused=count <= done,
+                )
+            if writer is not None:
+                started.add(writer.finish(started.following))
+                writer = None
+        finally:
+            if writer is not None:
+                with suppress(OSError, av().FFmpegError):  # another error is on its way, or nobody wants more
+                    writer.close()
+        self._check(count)
+
+    def _check(self, count: int) -> None:
+        """Refuse a film without frames, and say where it ends early."""
+        film, options = self._film, self._options
+        if not count:
+            raise PictureError(f"{film.path} has no frame in the part that was asked for{_extent(film)}")
+        if film.frames is not None and count < film.frames and (options.start, options.end) == (None, None):
+            self.notes.append(f"{film.path} ends early: {count} of its {film.frames} frames could be decoded")
+
+    def _enlarged(self, pixels: RGB) -> RGB:
+        sr = self._upscaler(pixels)
+        if not self._options.side_by_side:
+            return sr
+        return np.concatenate([bicubic(pixels, self._upscaler.scale), sr], axis=1)
+
+    def _writer(self, path: Path, pixels: RGB) -> SegmentWriter:
+        height, width, _ = pixels.shape
+        return SegmentWriter(path, self._film, self._coding, width=width, height=height)
+
+    def _publish(self, started: work.Work) -> None:
+        """Make the film of the segments, and give it its name."""
+        whole = started.folder / f"whole{self._output.suffix.lower()}"
+        left_out = assemble(
+            whole,
+            started.segments,
+            started.folder,
+            self._film,
+            coding=self._coding,
+            size=_size(self._film, self._upscaler.scale, self._options),
+            options=self._options,
+        )
+        if left_out:
+            suffix = self._output.suffix.lower()
+            self.notes.append(f"{self._output} is without {', '.join(left_out)}, which {suffix} cannot hold")
+        whole.replace(self._output)
+
+
+def enlarge(
+    path: str | os.PathLike[str],
+    upscaler: Enlarges,
+    output: str | os.PathLike[str],
+    options: Options | None = None,
+    *,
+    force: bool = False,
+    identity: str | None = None,
+) -> Running:
+    """Prepare the enlargement of a film, to be done frame by frame.
+
+    Its frames are decoded, enlarged and encoded one after the other, each that equals the one before it only once;
+    frame times, sound, subtitles, chapters, tags, the shape of pixels, colours and bit depth stay. It is turned
+    upright. Where an earlier call with the same arguments was cut short, its finished segments are taken over.
+
+    Args:
+        path: a film that FFmpeg reads.
+        upscaler: what enlarges the frames.
+        output: where to write, a name that ends in one of `SUFFIXES`.
+        options: how; by default as `Options` says.
+        force: whether to overwrite what is there.
+        identity: what else the result depends on, so that segments made otherwise are not taken over; by default
+            the hash of an `Upscaler`'s weights, and what computes them.
+
+    Returns:
+        An iterable of a `Step` for each frame, with ``len()``, ``total``, ``notes`` and ``result``. Iterating
+        raises `PictureError` where the film cannot be written.
+
+    Raises:
+        UsageError: for an output or options that cannot be.
+        PictureError: for a film that cannot be read, or an output that exists or cannot be written.
+        MissingExtra: where PyAV is not installed.
+    """
+    options = options or Options()
+    source, target = Path(path), Path(output)
+    check_suffix(target)
+    _check_destination(source, target, force=force)
+    film = reading.probe(source)
+    width, height = _size(film, upscaler.scale, options)
+    even = width % 2 == 0 and height % 2 == 0
+    coding = choose(options, target, depth=film.depth, chroma=film.chroma, even=even)
+    settings = {
+        "crispen": crispen.__version__,
+        "ffmpeg": av().library_versions,
+        "options": asdict(options),
+        "coding": asdict(coding),
+        "scale": upscaler.scale,
+        "identity": _identity(upscaler) if identity is None else identity,
+    }
+    return Running(
+        film, upscaler, target, options, coding=coding, identity=work.identity_of(source, settings)
+    )
+
+
+def preview(
+    path: str | os.PathLike[str], upscaler: Enlarges, *, seconds: float, side_by_side: bool = False
+) -> RGB:
+    """Enlarge the one frame that is shown ``seconds`` after the film's beginning.
+
+    Returns:
+        RGB, upright, (H, W, 3): uint8, or uint16 for a film of more than 8 bits; in the film's own colours.
+
+    Raises:
+        UsageError: for a time before the beginning.
+        PictureError: for a film that cannot be read, or is over by then.
+        MissingExtra: where PyAV is not installed.
+    """
+    if not seconds >= 0:
+        raise UsageError(f"seconds must be at least 0, not {seconds}")
+    film = reading.probe(Path(path))
+    pixels = np.ascontiguousarray(reading.pixels_of(film, reading.frame_at(film, seconds), LeftSited()))
+    sr = upscaler(pixels)
+    return np.concatenate([bicubic(pixels, upscaler.scale), sr], axis=1) if side_by_side else sr
+
+
+def _remembering(enlarged: Callable[[RGB], RGB]) -> Callable[[RGB], RGB]:
+    """Have frames that equal the one before them, which films from screens and of drawings are full of, done once."""
+    last: tuple[RGB, RGB] | None = None
+
+    def remembered(pixels: RGB) -> RGB:
+        nonlocal last
+        if last is None or not np.array_equal(last[0], pixels):
+            contiguous = np.ascontiguousarray(pixels)
+            last = contiguous, enlarged(contiguous)
+        return last[1]
+
+    return remembered
+
+
+def _size(film: Film, scale: int, options: Options) -> tuple[int, int]:
+    """Width and height of the frames to write."""
+    return film.width * scale * (2 if options.side_by_side else 1), film.height * scale
+
+
+def _expected(film: Film, options: Options) -> int | None:
+    if options.start is None and options.end is None and film.frames is not None:
+        return film.frames
+    if film.seconds is None:
+        return None
+    end = film.seconds if options.end is None else min(options.end, film.seconds)
+    return max(1, round(Fraction(end - (options.start or 0)) * film.rate))
+
+
+def _notes(film: Film, coding: Coding, output: Path) -> list[str]:
+    """What is already known to be lost or to look wrong."""
+    notes: list[str] = []
+    if film.interlaced:
+        notes.append(
+            f"{film.path} is interlaced, which shows as combs: deinterlace it first (ffmpeg -vf bwdif)"
+        )
+    if coding.depth < film.depth:
+        notes.append(
+            f"{output} has {coding.depth} bits, the most for {coding.codec}, and {film.path} has {film.depth}"
+        )
+    if coding.chroma < film.chroma:
+        notes.append(
+            f"{output} has 4:{coding.chroma[1]}:{coding.chroma[2]} colour, the finest for {coding.codec}"
+        )
+    if film.captions:
+        notes.append(f"{output} is without the closed captions that lie inside the pictures of {film.path}")
+    return notes
+
+
+def _extent(film: Film) -> str:
+    return "" if film.seconds is None else f": it lasts {film.seconds:g} s"
+
+
+def _identity(upscaler: Enlarges) -> str:
+    return f"{upscaler.model.weights_sha256} {upscaler.description}" if isinstance(upscaler, Upscaler) else ""
+
+
+def _check_destination(source: Path, target: Path, *, force: bool) -> None:
+    """Refuse what is taken, nowhere, or the film itself."""
+    if target.is_dir():
+        raise PictureError(f"{target} is a folder, so no film can be written there")
+    if not target.parent.is_dir():
+        raise PictureError(f"{target} cannot be written: there is no folder {target.parent}")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise PictureError(f"{target} cannot be written: {target.parent} may not be written to")
+    if target.exists():
+        if source.exists() and target.samefile(source):
+            raise PictureError(f"{target} cannot be written: it is the film that is to be enlarged")
+        if not force:
+            raise PictureError(f"{target} exists already; it is replaced only with force")

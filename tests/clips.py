@@ -1,0 +1,149 @@
+"""Small films for tests, written where they are wanted; and what is in a film."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+av: Any = pytest.importorskip("av")
+
+TICK = Fraction(1, 600)
+"""The time base of the clips, in which 25 units are a frame's 1/24 s."""
+
+
+def pictures(count: int = 12, *, height: int = 32, width: int = 48) -> list[NDArray[np.uint8]]:
+    """A colourful ramp that moves: each (height, width, 3)."""
+    rows, columns = np.mgrid[:height, :width]
+    frames = [np.stack([columns * 5, rows * 7, (columns + rows) * 2 + 8 * n], axis=-1) for n in range(count)]
+    return [(frame % 256).astype(np.uint8) for frame in frames]
+
+
+def clip(
+    path: Path,
+    frames: Sequence[Any] | None = None,
+    *,
+    times: Sequence[int] | None = None,
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    colours: tuple[int, int, int, int] = (1, 1, 1, 1),
+    aspect: Fraction = Fraction(1),
+    rotation: float = 0,
+    sound: bool = False,
+    subtitles: str | None = None,
+    chapters: bool = False,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write a film of frames: RGB, or such as PyAV has.
+
+    ``colours`` are matrix, range, primaries and transfer, as FFmpeg numbers them.
+    """
+    frames = pictures() if frames is None else frames
+    matrix, span, primaries, transfer = colours
+    times = range(0, 25 * len(frames), 25) if times is None else times
+    with av.open(str(path), "w") as film:
+        film.metadata["title"] = "Ramps"
+        stream = film.add_stream(codec, rate=24, options={"crf": "8"} if codec == "libx264" else {})
+        context = stream.codec_context
+        first: Any = frames[0]
+        context.height, context.width = (
+            first.shape[:2] if isinstance(first, np.ndarray) else (first.height, first.width)
+        )
+        context.pix_fmt = pixel_format
+        context.options = {**context.options, **(options or {})}
+        context.time_base = stream.time_base = TICK
+        context.sample_aspect_ratio = aspect
+        context.colorspace, context.color_range = matrix, span
+        context.color_primaries, context.color_trc = primaries, transfer
+        stream.metadata["language"] = "fra"
+        if rotation:
+            stream.set_display_rotation(rotation)
+        others = [_add_sound(film)] if sound else []
+        if subtitles:
+            others.append(_add_subtitles(film, subtitles))
+        if chapters:
+            film.set_chapters([
+                {"id": n, "start": n * 100, "end": n * 100 + 100, "time_base": TICK, "metadata": {"title": f"Part {n}"}}
+                for n in range(3)
+            ])  # fmt: skip
+        for rgb, time in zip(frames, times, strict=True):
+            film.mux(stream.encode(_frame(rgb, pixel_format, matrix, span, time)))
+        film.mux(stream.encode(None))
+        for add in others:
+            add()
+    return path
+
+
+def decoded(path: Path) -> list[Any]:
+    """All frames of a film, as PyAV gives them."""
+    with av.open(str(path)) as film:
+        return list(film.decode(video=0))
+
+
+def times(path: Path) -> list[Fraction]:
+    """When the frames of a film are shown, in seconds."""
+    return [frame.pts * frame.time_base for frame in decoded(path)]
+
+
+def planes(path: Path) -> list[list[bytes]]:
+    """The samples of all frames of a film, as they are stored."""
+    return [[bytes(plane) for plane in frame.planes] for frame in decoded(path)]
+
+
+def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
+    """Times in seconds and contents of all packets of the first stream of a kind."""
+    with av.open(str(path)) as film:
+        stream = next(stream for stream in film.streams if stream.type == kind)
+        return [
+            (packet.pts * packet.time_base, bytes(packet))
+            for packet in film.demux(stream)
+            if packet.pts is not None
+        ]
+
+
+def _frame(given: Any, pixel_format: str, matrix: int, span: int, time: int) -> Any:
+    frame = given
+    if isinstance(given, np.ndarray):
+        frame = av.VideoFrame.from_ndarray(given, format="rgb24" if given.dtype == np.uint8 else "rgb48le")
+        swscale = {1: 1, 9: 9}.get(matrix, 5)  # libswscale numbers matrices on its own
+        frame = frame.reformat(
+            format=pixel_format, dst_colorspace=swscale, src_color_range=2, dst_color_range=span
+        )
+    frame.pts, frame.time_base = time, TICK
+    return frame
+
+
+def _add_sound(film: Any) -> Any:
+    stream = film.add_stream("aac", rate=48000)
+    stream.metadata["language"] = "deu"
+
+    def add() -> None:
+        for n in range(24):
+            wave = np.sin(np.arange(n * 1024, n * 1024 + 1024) / 20).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]), format="fltp", layout="stereo")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, n * 1024, Fraction(1, 48000)
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+
+    return add
+
+
+def _add_subtitles(film: Any, codec: str) -> Any:
+    stream = film.add_mux_stream(codec)
+    stream.time_base = Fraction(1, 1000)
+
+    def add() -> None:
+        for n, words in enumerate((b"One", b"Two")):
+            text = len(words).to_bytes(2, "big") + words if codec == "mov_text" else words
+            packet = av.Packet(text)
+            packet.stream, packet.time_base = stream, Fraction(1, 1000)
+            packet.pts = packet.dts = 40 + 200 * n
+            packet.duration = 150
+            film.mux(packet)
+
+    return add
