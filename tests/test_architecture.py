@@ -12,12 +12,14 @@ PACKAGE = Path(crispen.__file__).parent
 
 FLOORS = [
     {"errors"},
+    {"files"},
     {"images", "tiling"},
     {"zoo"},
     {"networks"},
     {"runtimes"},
     {"upscaling", "export"},
     {"jobs"},
+    {"films"},
     {"evaluation"},
     {"training"},
     {"cli"},
@@ -33,7 +35,7 @@ class Blocker:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Blocker())
 """
-WITHOUT_EXTRAS = BLOCK.format(blocked={"torch", "PIL", "onnx", "onnxruntime", "scipy"})
+WITHOUT_EXTRAS = BLOCK.format(blocked={"torch", "PIL", "onnx", "onnxruntime", "scipy", "av"})
 
 
 def imports(file: Path) -> Iterator[str]:

@@ -74,9 +74,9 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
-def refusal(path: Path, **options: float) -> str:
+def refusal(path: Path, *, max_megapixels: float = 1000) -> str:
     with pytest.raises(PictureError) as caught:
-        read(path, **options)
+        read(path, max_megapixels=max_megapixels)
     sentence = str(caught.value)
     assert sentence.startswith(str(path))
     assert "\n" not in sentence

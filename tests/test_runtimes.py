@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from crispen import runtimes, zoo
 from crispen.errors import CrispenError, MissingExtra, ModelError, UsageError
-from crispen.runtimes import OpenVINORuntime, Runtime, TorchRuntime, hardware
+from crispen.runtimes import OpenVINORuntime, Piece, Runtime, TorchRuntime, hardware
+from crispen.runtimes import openvino as openvino_runtime
+from crispen.tiling import Box
 from crispen.zoo import Model
 
 Open = Callable[..., Runtime]
@@ -76,6 +78,48 @@ def test_views_are_taken_as_they_are(open_runtime: Open) -> None:
     assert np.array_equal(runtime(view), runtime(view.copy()))
 
 
+def test_only_the_core_is_returned_where_one_is_named(open_runtime: Open) -> None:
+    runtime, batch = open_runtime(), noise(2, 3, 30, 41)
+    whole = runtime(batch)
+    for core in (Box(0, 0, 30, 41), Box(9, 0, 10, 1), Box(3, 5, 20, 36), Box(29, 40, 30, 41)):
+        part = runtime(batch, core=core)
+        np.testing.assert_allclose(part, whole[:, :, *core.scaled(4).slices], atol=1e-6)
+
+
+def test_pieces_come_back_in_their_order(open_runtime: Open) -> None:
+    runtime, core = open_runtime(), Box(1, 2, 6, 9)
+    windows = [noise(5, 3, 9, 12)[i] for i in range(5)] + [noise(3, 8, 11)]
+    results = runtime.map(Piece(window, core) for window in windows)
+    for window, result in zip(windows, results, strict=True):
+        np.testing.assert_allclose(result, runtime(window[np.newaxis], core=core)[0], atol=1e-6)
+
+
+def test_a_network_cut_at_its_features_computes_the_same_to_the_bit(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = zoo.find(tiny_model)
+    assert model.onnx is not None
+    assert model.tail_context is not None
+    monkeypatch.setattr(openvino_runtime, "TAIL_TILE", 8)
+    precisions: tuple[Literal["fp32", "bf16"], ...] = (
+        ("fp32", "bf16") if runtimes.supports_bf16("cpu") else ("fp32",)
+    )
+    for precision in precisions:
+        whole = OpenVINORuntime(model.onnx, scale=4, precision=precision)
+        cut = OpenVINORuntime(model.onnx, scale=4, precision=precision, tail_context=model.tail_context)
+        for size in ((2, 3, 27, 40), (1, 3, 1, 1), (1, 3, 5, 70)):
+            np.testing.assert_allclose(cut(noise(*size)), whole(noise(*size)), atol=2e-6)
+
+
+def test_with_less_context_the_cut_would_show(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = zoo.find(tiny_model), noise(1, 3, 30, 30)
+    assert model.onnx is not None
+    assert model.tail_context is not None
+    monkeypatch.setattr(openvino_runtime, "TAIL_TILE", 8)
+    cut = OpenVINORuntime(model.onnx, scale=4, tail_context=model.tail_context - 2)
+    assert np.abs(cut(batch) - OpenVINORuntime(model.onnx, scale=4)(batch)).max() > 1e-4
+
+
 def test_the_runtimes_agree(tiny_model: Path) -> None:
     batch = noise(2, 3, 11, 17)
     by_openvino = OpenVINORuntime(tiny_model / zoo.ONNX, scale=4)(batch)
@@ -108,7 +152,7 @@ def test_threads_are_as_asked_or_as_the_environment_says(
 ) -> None:
     def threads(**options: Any) -> int:
         runtime = OpenVINORuntime(tiny_model / zoo.ONNX, scale=4, **options)
-        request: Any = runtime._request  # pyright: ignore[reportPrivateUsage]  # nothing else can tell
+        request: Any = runtime._requests[0]  # pyright: ignore[reportPrivateUsage]  # nothing else can tell
         return int(request.get_compiled_model().get_property("INFERENCE_NUM_THREADS"))
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1,2")

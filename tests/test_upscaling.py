@@ -1,7 +1,7 @@
 """Tiled equals whole, whatever the tile; kinds, depths, alpha and metadata come out as they went in."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +17,10 @@ from PIL import Image
 from crispen import images, runtimes, zoo
 from crispen.errors import PictureError, UsageError
 from crispen.images import Picture
-from crispen.runtimes import Runtime
-from crispen.tiling import plan
+from crispen.runtimes import Piece, Runtime
+from crispen.tiling import Box, plan
 from crispen.upscaling import Enlargement, Upscaler, default_output
+from crispen.upscaling.rows import PictureRows, SourceRows
 from crispen.zoo import Model
 
 SCALE = 4
@@ -36,9 +37,13 @@ class Nearest:
         self.added = np.float32(added)
         self.batches: list[NDArray[np.float32]] = []
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: NDArray[np.float32], *, core: Box | None = None) -> NDArray[np.float32]:
         self.batches.append(batch)
-        return batch.repeat(SCALE, axis=2).repeat(SCALE, axis=3) + self.added
+        sr = batch.repeat(SCALE, axis=2).repeat(SCALE, axis=3) + self.added
+        return sr if core is None else sr[:, :, *core.scaled(SCALE).slices]
+
+    def map(self, pieces: Iterable[Piece]) -> Generator[NDArray[np.float32]]:
+        return (self(piece.window[np.newaxis], core=piece.core)[0] for piece in pieces)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +91,7 @@ def by_tiles(
     runtime: Runtime, picture: NDArray[np.float32], *, tile: int, context: int
 ) -> NDArray[np.float32]:
     tiles = plan(*picture.shape[:2], tile=tile, context=context)
-    large = Enlargement(Picture(pixels=picture), runtime=runtime, tiles=tiles).result
+    large = Enlargement(PictureRows(Picture(pixels=picture)), runtime=runtime, tiles=tiles, whole=True).result
     return large.pixels.astype(np.float32, copy=False)
 
 
@@ -289,14 +294,14 @@ def test_an_enlargement_tells_how_far_it_is(upscaler: Upscaler) -> None:
     assert len(enlargement) > 1
     done = list(enlargement)
     assert len(done) == len(enlargement)
-    assert sum(tile.core.height * tile.core.width for tile in done) == 40 * 40
+    assert sum(step.tile.core.height * step.tile.core.width for step in done) == 40 * 40
     assert not list(enlargement)
 
 
 def test_an_interrupted_enlargement_goes_on(computing_with: Callable[..., Upscaler]) -> None:
     class Stumbling(Nearest):
-        def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-            sr = super().__call__(batch)
+        def __call__(self, batch: NDArray[np.float32], *, core: Box | None = None) -> NDArray[np.float32]:
+            sr = super().__call__(batch, core=core)
             if len(self.batches) == 2:
                 raise KeyboardInterrupt
             return sr
@@ -307,6 +312,32 @@ def test_an_interrupted_enlargement_goes_on(computing_with: Callable[..., Upscal
         list(enlargement)
     next(iter(enlargement))
     assert np.array_equal(enlargement.result.pixels, pixels.repeat(SCALE, axis=0).repeat(SCALE, axis=1))
+
+
+@pytest.mark.parametrize("tile", [7, 16, 100])
+@pytest.mark.parametrize("shape", [(60, 41, 3), (33, 20, 4), (1, 9, 1), (2, 2, 2)])
+def test_a_file_is_enlarged_as_a_picture_in_memory(
+    model: Model, tmp_path: Path, shape: tuple[int, ...], tile: int
+) -> None:
+    images.write(images.from_array(noise(*shape)), tmp_path / "small.png")
+    upscaler = Upscaler(model, precision="fp32", tile=tile)
+    written = images.read(upscaler(tmp_path / "small.png"))
+    expected = upscaler(images.read(tmp_path / "small.png"))
+    assert np.array_equal(written.pixels, expected.pixels)
+    assert (written.alpha is None) == (expected.alpha is None)
+    if written.alpha is not None and expected.alpha is not None:
+        assert np.array_equal(written.alpha, expected.alpha)
+
+
+def test_rows_of_a_file_are_held_only_as_long_as_they_are_needed(tmp_path: Path) -> None:
+    pixels = noise(50, 4, 3)
+    images.write(Picture(pixels=pixels), tmp_path / "small.png")
+    with images.open(tmp_path / "small.png") as source:
+        rows = SourceRows(source)
+        for top, bottom in ((0, 7), (0, 20), (15, 30), (30, 31), (31, 50)):
+            rows.give_up(top)
+            assert np.array_equal(rows.between(top, bottom).pixels, pixels[top:bottom])
+            assert rows.held <= bottom - top
 
 
 def test_tiles_are_as_large_as_asked(computing_with: Callable[..., Upscaler], model: Model) -> None:
@@ -335,7 +366,7 @@ def test_scarce_memory_makes_small_tiles(
         monkeypatch.setattr(runtimes, "free_memory", free_memory)
         return len(computing_with(Nearest()).enlarge(picture))
 
-    assert tiles_with(40 << 20) > tiles_with(400 << 20) > tiles_with(40 << 30) > 1
+    assert tiles_with(400 << 20) > tiles_with(1600 << 20) > tiles_with(40 << 30) > 1
     assert tiles_with(None) >= tiles_with(40 << 30)
     assert tiles_with(1 << 20) <= 3000 / 32 + 1
 

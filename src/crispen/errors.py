@@ -26,6 +26,7 @@ EXTRA_OF = {
     "fsspec": "train",
     "timm": "timm",
     "tensorboard": "tensorboard",
+    "av": "video",
 }
 
 

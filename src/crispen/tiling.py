@@ -48,6 +48,23 @@ class Box:
             self.top - outer.top, self.left - outer.left, self.bottom - outer.top, self.right - outer.left
         )
 
+    def moved(self, down: int, right: int) -> Box:
+        """Return the box that lies so much further down and to the right."""
+        return Box(self.top + down, self.left + right, self.bottom + down, self.right + right)
+
+    def grown(self, margin: int, *, inside: Box) -> Box:
+        """Return the box with a margin on all sides, as far as it lies inside another."""
+        return Box(self.top - margin, self.left - margin, self.bottom + margin, self.right + margin) & inside
+
+    def __and__(self, other: Box) -> Box:
+        """What two boxes have in common, where they do."""
+        return Box(
+            max(self.top, other.top),
+            max(self.left, other.left),
+            min(self.bottom, other.bottom),
+            min(self.right, other.right),
+        )
+
     def scaled(self, scale: int) -> Box:
         """Return the box that this one becomes in the enlarged picture."""
         return Box(self.top * scale, self.left * scale, self.bottom * scale, self.right * scale)
@@ -63,7 +80,7 @@ class Tile:
     """What is kept of its output: the cores of a plan cover the picture, each pixel once."""
 
 
-def plan(height: int, width: int, *, tile: int, context: int) -> list[Tile]:
+def plan(height: int, width: int, *, tile: int, context: int, tile_height: int | None = None) -> list[Tile]:
     """Cut a picture into tiles, row by row.
 
     Args:
@@ -72,15 +89,17 @@ def plan(height: int, width: int, *, tile: int, context: int) -> list[Tile]:
         tile: side of a core that has neighbours on all sides, at least 1; it is an upper bound. No window is
             larger than ``tile + 2 * context``, and a picture that is not larger either becomes one tile.
         context: how far the network sees, in pixels of the picture, at least 0.
+        tile_height: where tiles are not to be square, their height instead of ``tile``.
 
     Raises:
         UsageError: for a tile below 1.
     """
-    if tile < 1:
-        raise UsageError(f"tile must be at least 1 pixel, not {tile}")
+    tile_height = tile if tile_height is None else tile_height
+    if min(tile, tile_height) < 1:
+        raise UsageError(f"tile must be at least 1 pixel, not {min(tile, tile_height)}")
     assert min(height, width) >= 1
     assert context >= 0
-    rows = _cut(height, tile=tile, context=context)
+    rows = _cut(height, tile=tile_height, context=context)
     columns = _cut(width, tile=tile, context=context)
     return [
         Tile(window=_box(row_window, column_window), core=_box(row_core, column_core))

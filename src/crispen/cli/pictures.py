@@ -1,4 +1,4 @@
-"""Commands for people with pictures: upscale, evaluate, models, export."""
+"""Commands for people with pictures: upscale, evaluate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from crispen import DEFAULT_MODEL, Device, Precision, Runtime, load
 from crispen.cli.root import app
 from crispen.cli.screen import follow, say_error, show
-from crispen.errors import CrispenError, UsageError, require
+from crispen.errors import CrispenError, UsageError
 
 if TYPE_CHECKING:
     from crispen.evaluation import Method, Report
@@ -195,38 +195,3 @@ def _show_report(report: Report) -> None:
     show(report.to_table())
     typer.echo(f"protocol: {report.protocol.describe()}")
     typer.echo(f"computed by: {report.runtime}")
-
-
-@app.command()
-def models() -> None:
-    """List the bundled models."""
-    from rich.table import Table
-
-    from crispen import zoo
-
-    table = Table("name", "scale", "purpose", "licence", "Set5 PSNR")
-    for card in zoo.models():
-        set5 = next((f"{entry.psnr:.2f} dB" for entry in card.measured if entry.benchmark == "Set5"), "")
-        table.add_row(card.name, f"x{card.scale}", card.purpose, card.licence, set5)
-    show(table)
-
-
-@app.command()
-def export(
-    weights: Annotated[
-        Path,
-        typer.Argument(help="weights.safetensors of a training run.", show_default=False, readable=False),
-    ],
-    folder: Annotated[
-        Path, typer.Argument(help="The model's folder, to be made.", show_default=False, readable=False)
-    ],
-) -> None:
-    """Make a model's folder from trained weights.
-
-    To enlarge pictures with it takes no torch.
-    """
-    require("torch", purpose="export")
-    from crispen.export import export_model
-
-    export_model(weights, folder)
-    typer.echo(f"{weights} -> {folder}")

@@ -1,24 +1,56 @@
-"""Pictures: files, arrays and PIL images in, the same out, and resizing as MATLAB does it."""
+"""Pictures: files, arrays and PIL images in, the same out, whole or strip by strip, and resizing as MATLAB does it."""
 
+from crispen.images._opened import Animation
 from crispen.images.arrays import from_array, from_pil, is_pil, to_array, to_pil
-from crispen.images.matlab import resize
-from crispen.images.picture import Picture, Pixels, to_depth
-from crispen.images.reading import KINDS, read
-from crispen.images.writing import SUFFIXES, check_destination, write
+from crispen.images.formats import FORMATS, SUFFIXES, Encoding
+from crispen.images.matlab import contributions, resize
+from crispen.images.picture import DTYPE_OF, WHITE_OF, Header, Picture, Pixels, to_depth
+from crispen.images.reading import KINDS, READ_SUFFIXES, Pages, Source, open, open_pages, read
+from crispen.images.resizing import resized
+from crispen.images.transparency import BLEED_REACH, bleed, enlarge_alpha, is_binary
+from crispen.images.writing import (
+    check_alpha,
+    check_destination,
+    holds_frames,
+    write,
+    write_pages,
+    write_rows,
+)
 
 __all__ = [
+    "BLEED_REACH",
+    "DTYPE_OF",
+    "FORMATS",
     "KINDS",
+    "READ_SUFFIXES",
     "SUFFIXES",
+    "WHITE_OF",
+    "Animation",
+    "Encoding",
+    "Header",
+    "Pages",
     "Picture",
     "Pixels",
+    "Source",
+    "bleed",
+    "check_alpha",
     "check_destination",
+    "contributions",
+    "enlarge_alpha",
     "from_array",
     "from_pil",
+    "holds_frames",
+    "is_binary",
     "is_pil",
+    "open",
+    "open_pages",
     "read",
     "resize",
+    "resized",
     "to_array",
     "to_depth",
     "to_pil",
     "write",
+    "write_pages",
+    "write_rows",
 ]

@@ -41,7 +41,7 @@ def resize(array: NDArray[Any], scale: float) -> NDArray[Any]:
 
 def _resize_axis(array: NDArray[Any], scale: float, *, axis: int) -> NDArray[Any]:
     length = array.shape[axis]
-    sources, weights = _contributions(length, math.ceil(length * scale - 1e-9), scale)
+    sources, weights = contributions(length, math.ceil(length * scale - 1e-9), scale)
     shape = list(array.shape)
     shape[axis] = len(sources)
     total = np.zeros(shape, np.result_type(array.dtype, np.float64))
@@ -53,10 +53,12 @@ def _resize_axis(array: NDArray[Any], scale: float, *, axis: int) -> NDArray[Any
     return total.astype(array.dtype)
 
 
-def _contributions(
-    length: int, new_length: int, scale: float
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Which source pixels make each new pixel, and with what weight: two arrays (new_length, taps)."""
+def contributions(length: int, new_length: int, scale: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Which pixels of an axis make each new pixel when it is resized, and with what weights.
+
+    Returns:
+        Two arrays (new_length, taps): indices, and weights that sum to 1.
+    """
     stretch = max(1.0, 1.0 / scale)
     support = 4.0 * stretch
     centres = (np.arange(new_length) + 0.5) / scale - 0.5

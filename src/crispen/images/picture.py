@@ -1,4 +1,4 @@
-"""A picture in memory: its pixels, and everything beside them that has to survive being enlarged."""
+"""A picture: its pixels, and its header: everything beside them that has to survive being enlarged."""
 
 from __future__ import annotations
 
@@ -23,6 +23,32 @@ OVERSHOOT = 0.25
 """How far beyond [0, 1] a float may lie and still be taken for the ringing of a resampling filter."""
 
 _ROWS = 256  # converted at a time, so that a large picture needs no float copy of itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What is known of a picture before any of its pixels; its parts mean the same as a `Picture`'s."""
+
+    height: int
+    """Pixels, from 1."""
+
+    width: int
+    """Pixels, from 1."""
+
+    channels: int
+    """1 (gray) or 3 (RGB); alpha is not counted."""
+
+    bit_depth: int
+    """Bits per channel: 8, 16 or 32 (float)."""
+
+    has_alpha: bool = False
+    """Whether there is an alpha channel."""
+
+    attachments: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    """Metadata as the file holds it: "icc-profile-data", "exif-data", "xmp-data", "iptc-data"."""
+
+    resolution: tuple[float, float] | None = None
+    """Pixels per millimetre, across and down; None where nothing is known."""
 
 
 # Compared by identity: arrays have no single answer to ==.
@@ -72,6 +98,19 @@ class Picture:
     def bit_depth(self) -> int:
         """Bits per channel: 8, 16 or 32 (float)."""
         return 8 * self.pixels.dtype.itemsize
+
+    @property
+    def header(self) -> Header:
+        """Everything but the pixels."""
+        return Header(
+            height=self.height,
+            width=self.width,
+            channels=self.pixels.shape[2],
+            bit_depth=self.bit_depth,
+            has_alpha=self.alpha is not None,
+            attachments=self.attachments,
+            resolution=self.resolution,
+        )
 
 
 def to_depth(pixels: Pixels, bit_depth: int) -> Pixels:

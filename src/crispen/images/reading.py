@@ -5,35 +5,46 @@ in the file                    in the `Picture`
 =============================  =======================================================================
 8 or 16 bit, float             uint8, uint16, float32: by the file's format, never by its values
 1, 2 or 4 bit                  uint8, black 0, white 255
-gray                           one channel
+10 or 12 bit (AVIF)            uint16, white 65535
+gray                           one channel (AVIF and WebP have none: three)
 palette                        three channels (a PNG's gray palette too)
 CMYK, Lab                      sRGB, through the embedded profile or libvips' own; the profile is dropped
 alpha, a transparent colour    `alpha`; a TIFF's colours are divided by it where they had been multiplied
 orientation tag                applied to the pixels; EXIF and XMP then say "upright"
 ICC profile, EXIF, XMP, IPTC   `attachments`
-several pages or frames        the first
+several pages or frames        the first, or the one asked for; `open_pages` goes through all
 float beyond [0, 1]            clipped where it is a filter's ringing, otherwise refused, as NaN is
 =============================  =======================================================================
+
+`open` reads downwards, a strip at a time, so that a picture of any size takes little memory: all formats but
+WebP, AVIF, HEIC, progressive JPEG and interlaced PNG, which have to be decoded whole. What has to be turned
+upright goes through a temporary file.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
-import numpy as np
-from numpy.typing import NDArray
+from crispen.errors import PictureError, UsageError
+from crispen.images import _bmp, _netpbm
+from crispen.images._decoding import open_with_libvips
+from crispen.images._opened import Animation, Opened, check_size, no_such_page
+from crispen.images._paths import shown
+from crispen.images.picture import DTYPE_OF, Header, Picture, Pixels, to_unit
 
-from crispen.errors import PictureError
-from crispen.images._metadata import ATTACHMENTS, stated, upright
-from crispen.images._vips import because, to_srgb, vips
-from crispen.images.picture import Picture, to_unit
+KINDS = "PNG, JPEG, WebP, TIFF, GIF, AVIF, BMP, PPM or PFM"
+"""What `read` reads, in words; HEIC and JPEG XL are for a libvips that has their decoders: pip's has not."""
 
-if TYPE_CHECKING:
-    from pyvips import Image
+READ_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"),
+    *(".jxl", ".bmp", ".dib", ".pbm", ".pgm", ".ppm", ".pnm", ".pfm"),
+)
+"""The suffixes that pictures have which `read` may be able to read, in small letters."""
 
 # Formats are told by their first bytes, not left to libvips: it would also take a text file with numbers for
 # a matrix, and draw an SVG or a PDF, which may refer to other files.
@@ -45,127 +56,167 @@ _LOADER_OF = {
     b"II+\0": "tiffload_source",
     b"MM\0+": "tiffload_source",
     b"GIF8": "gifload_source",
-    b"P4": "ppmload_source",
-    b"P5": "ppmload_source",
-    b"P6": "ppmload_source",
+    b"\xff\x0a": "jxlload_source",
+    b"\0\0\0\x0cJXL ": "jxlload_source",
 }
 _LOADER_AFTER_LENGTH = {b"WEBP": "webpload_source", b"ftyp": "heifload_source"}
-_HEADER_BYTES = 12
-KINDS = "PNG, JPEG, WebP, TIFF, GIF or AVIF"
-"""What `read` reads, in words; HEIC is not among it, as the libvips that pip installs has no decoder for it."""
-
-_DTYPE_OF = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
-_DISPLAYED = ("b-w", "grey16", "srgb", "rgb", "rgb16", "scrgb", "multiband")
+_STARTING_BYTES = 12
+_MAX_MEGAPIXELS = 1000.0
 
 
-def read(path: str | os.PathLike[str], *, max_megapixels: float = 1000.0) -> Picture:
-    """Read a PNG, JPEG, WebP, TIFF, GIF or AVIF file; HEIC and PPM too where libvips was built with them.
+class Source:
+    """A file that is being read downwards. It is good for one pass, within the ``with`` of `open`."""
 
-    ``max_megapixels`` is checked against the header, before anything is decoded. The pixels lie in libvips'
-    memory and are not copied.
+    def __init__(self, path: Path, opened: Opened) -> None:
+        self.header: Header = opened.header
+        """The picture without its pixels."""
+
+        self.pages: int = opened.pages
+        """How many pages or frames the file holds; this is one of them."""
+
+        self._path = path
+        self._fetch = opened.fetch
+        self._next = 0
+
+    @property
+    def rows_left(self) -> int:
+        """How many rows have not been read yet."""
+        return self.header.height - self._next
+
+    def rows(self, count: int) -> Picture:
+        """Read the next ``count`` rows, or what is left of them, as a picture without attachments.
+
+        Raises `PictureError` where the file is damaged or cut short, and for floats that a picture cannot
+        have; `UsageError` where no row is left.
+        """
+        count = min(count, self.rows_left)
+        if count < 1:
+            raise UsageError(f"no row of {shown(self._path)} is left to be read, or none was asked for")
+        array = self._fetch(self._next, count)
+        self._next += count
+        if array.dtype.kind == "f":
+            array = to_unit(array, subject=shown(self._path), error=PictureError)
+        array = array.astype(DTYPE_OF[self.header.bit_depth], copy=False)
+        if not self.header.has_alpha:
+            return Picture(pixels=cast(Pixels, array))
+        return Picture(pixels=cast(Pixels, array[..., :-1]), alpha=cast(Pixels, array[..., -1]))
+
+    def strips(self, height: int) -> Iterator[Picture]:
+        """Read all rows that are left, ``height`` at a time; see `rows`."""
+        while self.rows_left:
+            yield self.rows(height)
+
+
+class Pages:
+    """The pages or frames of a file, one after the other. It is good for one pass."""
+
+    def __init__(self, path: Path, *, max_megapixels: float, first: Opened) -> None:
+        self.header: Header = first.header
+        """The first page without its pixels; those of a TIFF may differ in size and kind, frames never do."""
+
+        self.animation: Animation | None = first.animation
+        """How the frames follow each other; None for pages, and for a single picture."""
+
+        self._path = path
+        self._count = first.pages
+        self._max_megapixels = max_megapixels
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self._count
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Read one after the other; raises what `read` raises."""
+        if self.animation is None:
+            for page in range(self._count):
+                yield read(self._path, max_megapixels=self._max_megapixels, page=page)
+            return
+        # A frame builds on those before it: all are read in one go, as one tall picture.
+        opened = _opened(self._path, max_megapixels=self._max_megapixels, page=None)
+        source = Source(self._path, opened)
+        for frame in source.strips(self.header.height):
+            yield _with_header(frame, self.header)
+
+
+@contextmanager
+def open(  # named like the builtin, as in `tarfile` and `gzip`
+    path: str | os.PathLike[str], *, max_megapixels: float = _MAX_MEGAPIXELS, page: int = 0
+) -> Generator[Source]:
+    """Open a picture to be read a strip at a time.
+
+    ``max_megapixels`` is checked against the header, before anything is decoded. ``page`` counts the pages of
+    a TIFF and the frames of an animation from 0.
+
+    Raises `PictureError` where the file is missing, unreadable, empty, no picture, too large, has channels that
+    a picture cannot have or no such page; `Source.rows` raises for the rest.
+    """
+    path = Path(path)
+    yield Source(path, _opened(path, max_megapixels=max_megapixels, page=page))
+
+
+def read(path: str | os.PathLike[str], *, max_megapixels: float = _MAX_MEGAPIXELS, page: int = 0) -> Picture:
+    """Read a PNG, JPEG, WebP, TIFF, GIF, AVIF, BMP, PPM or PFM file; HEIC and JPEG XL where libvips can.
+
+    The arguments are those of `open`.
 
     Raises `PictureError` where the file is missing, unreadable, empty, no picture, damaged, cut short, too
     large, or has channels or values that a picture cannot have.
     """
-    path = Path(path)
-    loader = _loader_of(path)
-    with _said_of(path, "has a damaged or unsupported header"):
-        image = _open(path, loader)
-        image = _as_displayed(image)
-    _check_header(path, image, max_megapixels=max_megapixels)
-    with _said_of(path, "is damaged or cut short"):
-        array = _decode(image)  # (H, W, C)
-    if array.dtype.kind == "f":
-        array = to_unit(array, subject=str(path), error=PictureError)
-    pixels, alpha = (array[..., :-1], array[..., -1]) if image.hasalpha() else (array, None)
-    return Picture(pixels=pixels, alpha=alpha, attachments=_attachments(image), resolution=_resolution(image))
-
-
-def _loader_of(path: Path) -> str:
-    """Name the libvips loader for the file's first bytes; see `read` for what is raised."""
-    if path.is_dir():
-        raise PictureError(f"{path} is a folder, not a picture")
-    try:
-        with path.open("rb") as file:
-            start = file.read(_HEADER_BYTES)
-    except FileNotFoundError:
-        raise PictureError(f"{path} does not exist") from None
-    except OSError as error:
-        raise PictureError(f"{path} cannot be read: {error.strerror}") from error
-    if not start:
-        raise PictureError(f"{path} is empty")
-    found = [loader for magic, loader in _LOADER_OF.items() if start.startswith(magic)]
-    found += [loader for magic, loader in _LOADER_AFTER_LENGTH.items() if magic in (start[4:8], start[8:12])]
-    if not found or not vips().type_find("VipsOperation", found[0]):
-        raise PictureError(f"{path} is not a picture of a known kind ({KINDS})")
-    return found[0]
+    with open(path, max_megapixels=max_megapixels, page=page) as source:
+        return _with_header(source.rows(source.header.height), source.header)
 
 
 @contextmanager
-def _said_of(path: Path, fault: str) -> Generator[None]:
-    """Turn an error of libvips into one sentence."""
-    vips().vips_lib.vips_error_clear()  # or the reason could be that of an earlier file
+def open_pages(path: str | os.PathLike[str], *, max_megapixels: float = _MAX_MEGAPIXELS) -> Generator[Pages]:
+    """Open a file to go through all its pages or frames; a single picture is one page.
+
+    The levels of a TIFF pyramid are no pages. Each page is held to ``max_megapixels``. Raises what `open` does.
+    """
+    path = Path(path)
+    first = _opened(path, max_megapixels=max_megapixels, page=0)
+    yield Pages(path, max_megapixels=max_megapixels, first=first)
+
+
+def _with_header(picture: Picture, header: Header) -> Picture:
+    return replace(picture, attachments=header.attachments, resolution=header.resolution)
+
+
+def _opened(path: Path, *, max_megapixels: float, page: int | None) -> Opened:
+    """Open with the reader for the file's first bytes; page None is all frames below each other."""
     try:
-        yield
-    except vips().Error as error:
-        if "HEVC" in error.detail:  # libheif names the missing decoder, and at the first pixel only
-            raise PictureError(f"{path} is HEIC, which cannot be read: convert it to JPEG or PNG") from error
-        raise PictureError(f"{path} {fault}{because(error)}") from error
+        start = _start_of(path)
+        loader = _loader_for(start)
+        if loader is not None:
+            return open_with_libvips(path, loader, max_megapixels=max_megapixels, page=page)
+        if start.startswith(_netpbm.MAGICS) and start[2:3].isspace():
+            opened = _netpbm.open_netpbm(path)
+        elif start.startswith(_bmp.MAGIC):
+            opened = _bmp.open_bmp(path)
+        else:
+            raise PictureError(f"{shown(path)} is not a picture of a known kind ({KINDS})")
+    except FileNotFoundError:
+        raise PictureError(f"{shown(path)} does not exist") from None
+    except OSError as error:
+        raise PictureError(f"{shown(path)} cannot be read: {error.strerror}") from error
+    if page:
+        raise no_such_page(path, page, 1)
+    check_size(path, opened.header.width, opened.header.height, max_megapixels=max_megapixels)
+    return opened
 
 
-def _open(path: Path, loader: str) -> Image:
-    """Read the header; without ``fail_on`` the missing half of a file would later be gray."""
-    pyvips = vips()
-    source = pyvips.Source.new_from_file(os.fsencode(path))
-    return pyvips.Operation.call(loader, source, access="sequential", fail_on="error")
+def _start_of(path: Path) -> bytes:
+    """Return the file's first bytes; see `read` for what is raised."""
+    if path.is_dir():
+        raise PictureError(f"{shown(path)} is a folder, not a picture")
+    with path.open("rb") as file:
+        start = file.read(_STARTING_BYTES)
+    if not start:
+        raise PictureError(f"{shown(path)} is empty")
+    return start
 
 
-def _check_header(path: Path, image: Image, *, max_megapixels: float) -> None:
-    """Refuse what is too large, or has samples or channels that a picture cannot have."""
-    if image.width * image.height > max_megapixels * 1e6:
-        raise PictureError(
-            f"{path} says that it is {image.width}x{image.height} pixels,"
-            f" above the limit of {max_megapixels:g} megapixels"
-        )
-    if image.format not in _DTYPE_OF:
-        raise PictureError(
-            f"{path} holds samples of type {image.format}, but must hold 8 or 16 bit, or floats"
-        )
-    if image.bands - image.hasalpha() not in (1, 3):
-        raise PictureError(
-            f"{path} has {image.bands} channels, but must be gray, RGB, CMYK or Lab, with or without alpha"
-        )
-
-
-def _as_displayed(image: Image) -> Image:
-    """Convert to gray or RGB, once it is decoded; the profile of anything else does not hold for that."""
-    if image.interpretation in _DISPLAYED:
-        return image
-    image = to_srgb(image).copy()
-    image.remove("icc-profile-data")
-    return image
-
-
-def _attachments(image: Image) -> dict[str, bytes]:
-    """Return the metadata, as it is true of the pixels that `_decode` returns."""
-    fields = image.get_fields()
-    found = {name: cast(bytes, image.get(name)) for name in ATTACHMENTS if name in fields}
-    return upright(found) if _is_turned(image) else found
-
-
-def _resolution(image: Image) -> tuple[float, float] | None:
-    """Return pixels per millimetre, of the pixels that `_decode` returns."""
-    lies_on_its_side = _is_turned(image) and cast(int, image.get("orientation")) >= 5
-    return stated(image.yres, image.xres) if lies_on_its_side else stated(image.xres, image.yres)
-
-
-def _is_turned(image: Image) -> bool:
-    return "orientation" in image.get_fields() and cast(int, image.get("orientation")) > 1
-
-
-def _decode(image: Image) -> NDArray[Any]:
-    """Decode and turn upright: (H, W, C) with alpha, if any, as the last channel."""
-    if _is_turned(image):
-        image = image.copy_memory().autorot()  # a file is decoded downwards, turning needs all of it
-    dtype = _DTYPE_OF[str(image.format)]
-    return np.frombuffer(image.write_to_memory(), dtype).reshape(image.height, image.width, image.bands)
+def _loader_for(start: bytes) -> str | None:
+    """Name libvips' loader for a file that starts with these bytes."""
+    found = [loader for magic, loader in _LOADER_OF.items() if start.startswith(magic)]
+    found += [loader for magic, loader in _LOADER_AFTER_LENGTH.items() if magic in (start[4:8], start[8:12])]
+    return found[0] if found else None

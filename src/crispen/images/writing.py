@@ -1,176 +1,201 @@
 """Write a picture to a file: whole or not at all, and with everything that the format can hold.
 
-========  ====================  =====  ===  ====  ===  ====  ==========
-suffix    depths                alpha  ICC  EXIF  XMP  IPTC  resolution
-========  ====================  =====  ===  ====  ===  ====  ==========
-.png      8, 16 (float as 16)   yes    yes  yes   yes  no    yes
-.jpg      8                     no     yes  yes   yes  (1)   yes
-.webp     8, gray as RGB        yes    yes  yes   yes  no    no
-.tif      8, 16, float          yes    yes  no    yes  no    yes
-========  ====================  =====  ===  ====  ===  ====  ==========
+===========  =====================  =====  ===  ====  ===  ====  ==========
+suffix       depths                 alpha  ICC  EXIF  XMP  IPTC  resolution
+===========  =====================  =====  ===  ====  ===  ====  ==========
+.png         8, 16 (float as 16)    yes    yes  yes   yes  no    yes
+.jpg         8                      no     yes  yes   yes  yes   yes
+.webp        8, gray as RGB         yes    yes  yes   yes  no    in EXIF
+.tif         8, 16, float           yes    yes  yes   yes  yes   yes
+.avif .heic  8, 12, gray as RGB     yes    yes  yes   yes  no    in EXIF
+.jxl         8, 16, float           yes    yes  yes   yes  no    in EXIF
+.gif         8, palette             1 bit  no   no    no   no    no
+.ppm .pgm    8, 16                  no     no   no    no   no    no
+.pfm         float                  no     no   no    no   no    no
+===========  =====================  =====  ===  ====  ===  ====  ==========
 
-(1) From a JPEG: other formats hold it in another form.
+What a format cannot hold of the metadata is left out. A colour profile is never just left out: where it cannot be
+kept the pixels are converted to sRGB, so that they look the same. Nor is alpha: where the format has none that is
+an error, unless all of it is opaque. JPEG, WebP and AVIF are lossy unless `Encoding` says otherwise; a lossy WebP
+also halves the resolution of colour and drops the colours of what is fully transparent.
 
-What a format cannot hold of the metadata, or libvips not write, is left out. Alpha is never left out: writing
-it as JPEG is an error, unless all of it is opaque. JPEG and WebP are lossy, at quality 95; WebP also halves
-the resolution of colour and drops the colours of what is fully transparent.
+Memory does not grow with the picture where `write_rows` is given strips, except for WebP, AVIF, HEIC, JPEG XL and
+GIF, whose encoders want all of it. For a pyramid libvips keeps the smaller levels in the system's folder for
+temporary files (``TMPDIR``) until the end.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from crispen.errors import PictureError, UsageError
-from crispen.images._metadata import ATTACHMENTS, PHOTOSHOP
-from crispen.images._vips import because, vips
-from crispen.images.picture import WHITE_OF, Picture, Pixels, to_depth
+from crispen.images import _exif, _netpbm, _xmp
+from crispen.images._metadata import ATTACHMENTS
+from crispen.images._opened import Animation
+from crispen.images._paths import shown
+from crispen.images._publishing import exists, published, said_of_writing
+from crispen.images._stream import save_rows
+from crispen.images._tiff_exif import add_exif_to_tiff
+from crispen.images._vips import vips
+from crispen.images.colour import in_srgb
+from crispen.images.formats import (
+    SUFFIXES,
+    Encoding,
+    Format,
+    check_encoding,
+    format_for,
+    missing_part,
+)
+from crispen.images.picture import WHITE_OF, Header, Picture, Pixels, to_depth
+from crispen.images.resizing import fitted, resized
 
 if TYPE_CHECKING:
     from pyvips import Image
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Format:
-    """What a file format can hold, and how libvips is told to write it."""
-
-    name: str
-    saver: str
-    options: dict[str, Any]
-    depths: tuple[int, ...]
-    alpha: bool
-    max_side: int
-
-
-# Measured with a 1920x1280 photograph on two cores: level 2 with Paeth filters takes 0.11 s and 3.5 MB;
-# libvips' default (level 6, no filters) 0.12 s and 5.4 MB; level 6 with all filters 0.23 s and 3.3 MB;
-# level 1 with Paeth filters 0.07 s and 4.8 MB.
-_PNG = _Format(
-    name="PNG",
-    saver="pngsave",
-    options={"compression": 2, "filter": "paeth"},
-    depths=(8, 16),
-    alpha=True,
-    max_side=1_000_000,  # libpng's limit
-)
-# Full colour resolution: halving it would throw away sharpness that has just been paid for. Optimised coding
-# would save 3 %, but need 2 GB of memory for 16000x12000 pixels.
-_JPEG = _Format(
-    name="JPEG",
-    saver="jpegsave",
-    options={"Q": 95, "subsample_mode": "off"},
-    depths=(8,),
-    alpha=False,
-    max_side=65_500,
-)
-# Lossy, as whoever asks for WebP wants a small file: 0.7 MB at 42.6 dB where lossless takes 2.4. A lossy WebP
-# has half the colour resolution; smart_subsample makes the best of that. Effort 4, libvips' default, is
-# slower by a tenth or more and no smaller.
-_WEBP = _Format(
-    name="WebP",
-    saver="webpsave",
-    options={"Q": 95, "smart_subsample": True, "effort": 2},
-    depths=(8,),
-    alpha=True,
-    max_side=16_383,
-)
-_TIFF = _Format(
-    name="TIFF",
-    saver="tiffsave",
-    options={"compression": "deflate"},
-    depths=(8, 16, 32),
-    alpha=True,
-    max_side=1_000_000,
-)
-_FORMAT_OF = {
-    ".png": _PNG,
-    ".jpg": _JPEG,
-    ".jpeg": _JPEG,
-    ".webp": _WEBP,
-    ".tif": _TIFF,
-    ".tiff": _TIFF,
-}
-
-SUFFIXES = tuple(_FORMAT_OF)
-"""The suffixes of the files that `write` writes, in small letters; capitals do as well."""
-
-_SAMPLES = {8: "uchar", 16: "ushort", 32: "float"}
-_BYTES_OF = {"uchar": 1, "ushort": 2, "float": 4}
 _GRAY_INTERPRETATION = {8: "b-w", 16: "grey16", 32: "b-w"}
 _RGB_INTERPRETATION = {8: "srgb", 16: "rgb16", 32: "scrgb"}
 _UNSTATED_RESOLUTION = 72 / 25.4  # what a file says that has nothing to say
 _KEEP_EXIF, _KEEP_XMP_IPTC_ICC = 1, 2 | 4 | 8  # VipsForeignKeep
-_CLASSIC_TIFF_BYTES = 4e9  # offsets of 32 bits end at 4.29e9; the rest is for what does not compress
+_DEFAULT = Encoding()
 
 
-def write(picture: Picture, path: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Write ``picture`` to ``path``, in the format that the suffix names (`SUFFIXES`).
+def write(
+    picture: Picture, path: str | os.PathLike[str], *, force: bool = False, encoding: Encoding = _DEFAULT
+) -> None:
+    """Write ``picture`` to ``path``, in the format that the suffix (`SUFFIXES`) or ``encoding`` names.
 
     The file appears whole or not at all. An existing one is replaced only with ``force``, and so is one that
     appears during the writing. A symbolic link is followed.
 
-    Raises `UsageError` for an unknown suffix, and `PictureError` where the file exists, cannot be written, or
-    the format cannot hold the picture's size or alpha.
+    Raises `UsageError` for an unknown suffix and an encoding that the format does not have, and `PictureError`
+    where the file exists, cannot be written, or the format cannot hold the picture's size or alpha.
     """
-    path = Path(path)
-    check_destination(path, force=force, picture=picture)
-    form = _FORMAT_OF[path.suffix.lower()]
-    with _published(path, force=force) as temporary:
-        image = _assemble(picture, form)
-        saver = getattr(image, form.saver)
-        saver(os.fsencode(temporary), keep=_keep(picture), **_options(image, form))
+    check_destination(path, force=force, picture=picture, encoding=encoding)
+    write_rows(picture.header, [picture], path, force=force, encoding=encoding)
+
+
+def write_rows(
+    header: Header,
+    strips: Iterable[Picture],
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] | None = None,
+    force: bool = False,
+    encoding: Encoding = _DEFAULT,
+) -> None:
+    """Write a picture that is still being made: ``strips`` are its rows, from top to bottom.
+
+    Strips may be of any height, have the header's width, channels, bit depth and alpha, and need no attachments;
+    one must not be changed before the next but one is asked for. They are drawn in the caller's thread, while
+    others encode those before. ``size``, (width, height), is what the picture is resized to on its way, as by
+    `crispen.images.resized`.
+
+    Raises what `write` raises, `UsageError` for strips that are not as the header says, and whatever ``strips``
+    raises; then nothing has been written.
+    """
+    _write_frames(header, strips, path, size=size, count=1, animation=None, force=force, encoding=encoding)
+
+
+def write_pages(
+    header: Header,
+    pages: Iterable[Picture],
+    path: str | os.PathLike[str],
+    *,
+    count: int,
+    animation: Animation | None = None,
+    force: bool = False,
+    encoding: Encoding = _DEFAULT,
+) -> None:
+    """Write ``count`` frames of an animated GIF or WebP, or pages of a TIFF, each as ``header`` says.
+
+    ``animation`` says how the frames follow each other. Raises what `write_rows` does, and `UsageError` for a
+    format that holds a single picture.
+    """
+    _write_frames(
+        header, pages, path, size=None, count=count, animation=animation, force=force, encoding=encoding
+    )
 
 
 def check_destination(
-    path: str | os.PathLike[str], *, force: bool = False, picture: Picture | None = None, scale: int = 1
+    path: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    picture: Picture | Header | None = None,
+    scale: float = 1,
+    encoding: Encoding = _DEFAULT,
 ) -> None:
     """Raise what `write` would raise, before an hour has been spent on the pixels.
 
-    ``picture``, enlarged by ``scale``, is what will be written, as far as it is known.
+    ``picture``, enlarged by ``scale``, is what will be written, as far as it is known. Whether an alpha channel
+    is opaque only a `Picture` tells; for a `Header` that is not judged.
     """
     path = Path(path)
-    form = _FORMAT_OF.get(path.suffix.lower())
-    if form is None:
-        found = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
-        raise UsageError(f"{path} {found}, but must end in one of {', '.join(SUFFIXES)}")
+    header = picture.header if isinstance(picture, Picture) else picture
+    form = _form(path, encoding)
     try:
         _check_place(path, force=force)
     except OSError as error:  # a folder that may not be looked into, a name that is too long
-        raise PictureError(f"{path} cannot be written: {error.strerror}") from error
-    if picture is not None:
-        _check_fit(picture, path, form, scale=scale)
+        raise PictureError(f"{shown(path)} cannot be written: {error.strerror}") from error
+    missing = missing_part(form)
+    if missing is not None:
+        raise PictureError(f"{shown(path)} cannot be written: {missing}; AVIF, WebP and PNG are there")
+    if header is not None:
+        _check_shape(header, path, form, scale=scale)
+    if isinstance(picture, Picture):
+        check_alpha(path, opaque=_is_opaque(picture), encoding=encoding)
+
+
+def check_alpha(path: str | os.PathLike[str], *, opaque: bool, encoding: Encoding = _DEFAULT) -> None:
+    """Raise what `write` would raise of a picture of which something can be seen through, unless it is ``opaque``."""
+    form = _form(Path(path), encoding)
+    if not (form.alpha or opaque):
+        raise PictureError(
+            f"{shown(Path(path))} cannot be written: {form.name} has no transparency, and the picture has;"
+            " PNG, WebP and TIFF keep it"
+        )
+
+
+def holds_frames(path: str | os.PathLike[str], encoding: Encoding = _DEFAULT) -> bool:
+    """Tell whether the format that the suffix or ``encoding`` names holds several pages or frames."""
+    return _form(Path(path), encoding).frames
+
+
+def _form(path: Path, encoding: Encoding) -> Format:
+    form = format_for(path.suffix, encoding)
+    if form is None:
+        found = f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
+        raise UsageError(f"{shown(path)} {found}, but must end in one of {', '.join(SUFFIXES)}")
+    check_encoding(form, encoding)
+    return form
 
 
 def _check_place(path: Path, *, force: bool) -> None:
     """Refuse what is taken or nowhere."""
     if path.is_dir():
-        raise PictureError(f"{path} is a folder, so no picture can be written there")
+        raise PictureError(f"{shown(path)} is a folder, so no picture can be written there")
     if not path.parent.is_dir():
-        raise PictureError(f"{path} cannot be written: there is no folder {path.parent}")
+        raise PictureError(f"{shown(path)} cannot be written: there is no folder {shown(path.parent)}")
     if path.exists() and not force:
-        raise _exists(path)
+        raise exists(path)
 
 
-def _check_fit(picture: Picture, path: Path, form: _Format, *, scale: int) -> None:
-    """Refuse what the format cannot hold."""
-    height, width = picture.height * scale, picture.width * scale
+def _check_shape(header: Header, path: Path, form: Format, *, scale: float) -> None:
+    """Refuse a side or colours that the format cannot hold."""
+    height, width = round(header.height * scale), round(header.width * scale)
     if max(height, width) > form.max_side:
         raise PictureError(
-            f"{path} cannot be written: {form.name} holds at most {form.max_side} pixels a side,"
+            f"{shown(path)} cannot be written: {form.name} holds at most {form.max_side} pixels a side,"
             f" and the picture is {width}x{height}; PNG and TIFF hold more"
         )
-    if not form.alpha and not _is_opaque(picture):
+    if header.channels == 3 and not form.colour:
         raise PictureError(
-            f"{path} cannot be written: {form.name} has no transparency, and the picture has;"
-            " PNG, WebP and TIFF keep it"
+            f"{shown(path)} cannot be written: {form.name} has no colours, and the picture has; PPM keeps them"
         )
 
 
@@ -178,32 +203,197 @@ def _is_opaque(picture: Picture) -> bool:
     return picture.alpha is None or bool(np.all(picture.alpha == WHITE_OF[picture.bit_depth]))
 
 
-def _exists(path: Path) -> PictureError:
-    return PictureError(f"{path} exists already; it is replaced only with force")
+def _write_frames(
+    header: Header,
+    strips: Iterable[Picture],
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] | None,
+    count: int,
+    animation: Animation | None,
+    force: bool,
+    encoding: Encoding,
+) -> None:
+    """Write ``count`` frames below each other, which libvips takes apart again."""
+    path = Path(path)
+    result = header if size is None else replace(header, width=size[0], height=size[1])
+    check_destination(path, force=force, picture=result, encoding=encoding)
+    form = _form(path, encoding)
+    if count > 1 and not form.frames:
+        raise UsageError(f"{form.name} holds a single picture; GIF, WebP and TIFF hold several")
+    written = _written(result, form)
+    announced = _as_announced(strips, replace(header, height=header.height * count))
+    rows = _fitted(announced, path, encoding, header, written)
+    with published(path, force=force) as temporary:
+        if form.saver is None:
+            _write_netpbm(_resized(rows, header, written), temporary, written, path=path)
+        else:
+            _save(
+                rows,
+                temporary,
+                written,
+                path=path,
+                drawn=header,
+                form=form,
+                encoding=encoding,
+                count=count,
+                animation=animation,
+            )
 
 
-def _assemble(picture: Picture, form: _Format) -> Image:
-    """Return a libvips image of the picture, at a depth that the format holds, with its metadata."""
-    depth = min(picture.bit_depth, max(form.depths))
-    image = _wrap(to_depth(picture.pixels, depth))
-    if picture.alpha is not None and form.alpha:
-        image = image.bandjoin(_wrap(to_depth(picture.alpha[..., np.newaxis], depth)))
-    across, down = picture.resolution or (_UNSTATED_RESOLUTION, _UNSTATED_RESOLUTION)
-    interpretations = _GRAY_INTERPRETATION if picture.pixels.shape[2] == 1 else _RGB_INTERPRETATION
-    _attach(image, _kept(picture, form))
+def _written(header: Header, form: Format) -> Header:
+    """Return the header as the format can hold it."""
+    depth = next((depth for depth in form.depths if depth >= header.bit_depth), max(form.depths))
+    return replace(
+        header,
+        bit_depth=depth,
+        channels=header.channels if form.gray else 3,
+        has_alpha=header.has_alpha and form.alpha,
+        attachments=_kept(header, form),
+    )
+
+
+def _is_converted(header: Header, form: Format) -> bool:
+    """Tell whether the colours must become sRGB, as the format cannot hold the profile that they are meant by."""
+    has_profile = "icc-profile-data" in header.attachments
+    return has_profile and (not form.profile or (header.channels == 1 and not form.gray))
+
+
+def _kept(header: Header, form: Format) -> dict[str, bytes]:
+    """Return the attachments that the format holds, in its own form, and true of this size and resolution."""
+    kept = {name: header.attachments[name] for name in ATTACHMENTS if name in header.attachments}
+    if _is_converted(header, form):
+        del kept["icc-profile-data"]
+    height, width, resolution = header.height, header.width, header.resolution
+    exif, xmp, iptc = (kept.pop(name, b"") for name in ("exif-data", "xmp-data", "iptc-data"))
+    true = {
+        "exif-data": _exif.enlarged(exif, width=width, height=height, resolution=resolution),
+        "xmp-data": _xmp.enlarged(xmp, width=width, height=height, resolution=resolution) if xmp else None,
+        "iptc-data": form.iptc(iptc) if form.iptc else None,
+    }
+    return kept | {name: data for name, data in true.items() if data}
+
+
+def _as_announced(strips: Iterable[Picture], header: Header) -> Iterator[Picture]:
+    """Pass the strips on; raise `UsageError` for one that does not fit the header, and where rows are missing."""
+    announced = (header.width, header.channels, header.bit_depth, header.has_alpha)
+    rows = 0
+    for strip in strips:
+        found = (strip.width, strip.pixels.shape[2], strip.bit_depth, strip.alpha is not None)
+        rows += strip.height
+        if found != announced:
+            raise UsageError(
+                f"a strip has (width, channels, bit depth, alpha) {found}, but its picture has {announced}"
+            )
+        if rows > header.height:
+            break
+        yield strip
+    if rows != header.height:
+        raise UsageError(f"the strips have {rows} rows or more, but their picture has {header.height}")
+
+
+def _fitted(
+    strips: Iterable[Picture], path: Path, encoding: Encoding, header: Header, written: Header
+) -> Iterator[Pixels]:
+    """Yield each strip as (n, W, C), alpha last, as it is to be written."""
+    converted = _is_converted(header, _form(path, encoding))
+    profile = header.attachments.get("icc-profile-data") if converted else None
+    for strip in strips:
+        check_alpha(path, opaque=_is_opaque(strip), encoding=encoding)
+        pixels = strip.pixels if profile is None else in_srgb(strip.pixels, profile)
+        pixels = to_depth(_with_channels(pixels, written.channels), written.bit_depth)
+        if strip.alpha is None or not written.has_alpha:
+            yield pixels
+        else:
+            alpha = to_depth(strip.alpha, written.bit_depth)[..., np.newaxis]
+            yield cast(Pixels, np.concatenate([pixels, alpha], axis=2))
+
+
+def _with_channels(pixels: Pixels, channels: int) -> Pixels:
+    """Return gray as three equal channels where three are wanted, and one of three equal ones where one is."""
+    if pixels.shape[2] == channels:
+        return pixels
+    return pixels[..., :1] if channels == 1 else cast(Pixels, np.repeat(pixels, channels, axis=2))
+
+
+def _resized(rows: Iterable[Pixels], drawn: Header, written: Header) -> Iterable[Pixels]:
+    """Resize what libvips does not write; for that it is held as a whole."""
+    if (drawn.width, drawn.height) == (written.width, written.height):
+        return rows
+    whole = Picture(pixels=cast(Pixels, np.concatenate(list(rows))))
+    return [resized(whole, width=written.width, height=written.height).pixels]
+
+
+def _write_netpbm(rows: Iterable[Pixels], temporary: Path, written: Header, *, path: Path) -> None:
+    with said_of_writing(path):
+        _netpbm.begin(temporary, written)
+    top = 0
+    for strip in rows:
+        with said_of_writing(path):
+            _netpbm.put(temporary, strip, written, top=top)
+        top += len(strip)
+
+
+def _save(
+    rows: Iterable[Pixels],
+    temporary: Path,
+    written: Header,
+    *,
+    path: Path,
+    drawn: Header,
+    form: Format,
+    encoding: Encoding,
+    count: int,
+    animation: Animation | None,
+) -> None:
+    """Let libvips write the rows of ``count`` frames, each of the size of ``drawn``, as ``written`` says."""
+    size = replace(written, height=written.height * count)
+    options = form.options(encoding, size) | {"keep": _keep(written)}
+
+    def save(image: Image) -> None:
+        if (drawn.width, drawn.height) != (written.width, written.height):
+            image = fitted(
+                image,
+                width=written.width,
+                height=written.height,
+                bit_depth=written.bit_depth,
+                has_alpha=written.has_alpha,
+            )
+        complete = _complete(image, written, count=count, animation=animation)
+        with said_of_writing(path):
+            getattr(complete, cast(str, form.saver))(os.fsencode(temporary), **options)
+
+    channels = written.channels + written.has_alpha
+    save_rows(
+        rows,
+        save,
+        height=drawn.height * count,
+        width=drawn.width,
+        channels=channels,
+        bit_depth=written.bit_depth,
+    )
+    if form.name == "TIFF" and "exif-data" in written.attachments:
+        with said_of_writing(path), temporary.open("r+b") as file:
+            add_exif_to_tiff(file, written.attachments["exif-data"])
+
+
+def _complete(image: Image, written: Header, *, count: int, animation: Animation | None) -> Image:
+    """Say what the samples mean, and attach everything beside them."""
+    values = vips().GValue
+    across, down = written.resolution or (_UNSTATED_RESOLUTION, _UNSTATED_RESOLUTION)
+    interpretations = _GRAY_INTERPRETATION if written.channels == 1 else _RGB_INTERPRETATION
+    image = image.copy()
+    _attach(image, written.attachments)
     # Only now, as libvips takes resolution and orientation from EXIF that is attached; writing the file, it
     # brings the EXIF up to date with these and with the size.
-    image = image.copy(interpretation=interpretations[depth], xres=across, yres=down)
-    image.set_type(vips().GValue.gint_type, "orientation", 1)
+    image = image.copy(interpretation=interpretations[written.bit_depth], xres=across, yres=down)
+    image.set_type(values.gint_type, "orientation", 1)
+    if count > 1:
+        image.set_type(values.gint_type, "page-height", written.height)
+    if animation is not None:
+        image.set_type(values.array_int_type, "delay", list(animation.delays))
+        image.set_type(values.gint_type, "loop", animation.loop)
     return image
-
-
-def _wrap(pixels: Pixels) -> Image:
-    """Wrap (H, W, C) without copying it, unless it is a view of something wider."""
-    height, width, channels = pixels.shape
-    depth = 8 * pixels.dtype.itemsize
-    data = np.ascontiguousarray(pixels).data
-    return vips().Image.new_from_memory(data, width, height, channels, _SAMPLES[depth])
 
 
 def _attach(image: Image, attachments: Mapping[str, bytes]) -> None:
@@ -211,61 +401,7 @@ def _attach(image: Image, attachments: Mapping[str, bytes]) -> None:
         image.set_type(vips().GValue.blob_type, name, cast(Any, data))  # pyvips' stub leaves out bytes
 
 
-def _kept(picture: Picture, form: _Format) -> dict[str, bytes]:
-    """Return what the format can hold; a profile that is not for its channels is left out by libvips."""
-    kept = {name: picture.attachments[name] for name in ATTACHMENTS if name in picture.attachments}
-    if form is not _JPEG or not kept.get("iptc-data", b"").startswith(PHOTOSHOP):
-        kept.pop("iptc-data", None)  # libvips would write three quarters less of it into a TIFF
-    return kept
-
-
-def _keep(picture: Picture) -> int:
-    """Tell libvips what to write: EXIF of its own only where a JPEG needs it, to hold the resolution."""
-    needed = "exif-data" in picture.attachments or picture.resolution is not None
+def _keep(written: Header) -> int:
+    """Tell libvips what to write: EXIF of its own only where it is needed to hold the resolution."""
+    needed = "exif-data" in written.attachments or written.resolution is not None
     return _KEEP_XMP_IPTC_ICC | _KEEP_EXIF if needed else _KEEP_XMP_IPTC_ICC
-
-
-def _options(image: Image, form: _Format) -> dict[str, Any]:
-    """Return how libvips is to write this image, as far as that depends on its type and size."""
-    if form is not _TIFF:
-        return form.options
-    size = image.width * image.height * image.bands * _BYTES_OF[str(image.format)]
-    predictor = "float" if image.format == "float" else "horizontal"
-    return form.options | {"predictor": predictor, "bigtiff": size > _CLASSIC_TIFF_BYTES}
-
-
-@contextmanager
-def _published(path: Path, *, force: bool) -> Generator[Path]:
-    """Yield a temporary file beside ``path``, which becomes it at the end, and is gone after any failure."""
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".crispen-{secrets.token_hex(8)}{target.suffix}")
-    vips().vips_lib.vips_error_clear()
-    try:
-        temporary.open("xb").close()  # "x": it is ours alone, were another process to draw the same name
-        try:
-            yield temporary
-            _publish(temporary, target, force=force)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except FileExistsError:
-        raise _exists(path) from None
-    except OSError as error:
-        raise PictureError(f"{path} cannot be written: {error.strerror}") from error
-    except vips().Error as error:
-        raise PictureError(f"{path} cannot be written{because(error)}") from error
-
-
-def _publish(temporary: Path, target: Path, *, force: bool) -> None:
-    """Give the finished file its name; without ``force`` only if the name is still free."""
-    if force:
-        with suppress(FileNotFoundError):
-            shutil.copymode(target, temporary)  # replacing a private file leaves it private
-        temporary.replace(target)
-        return
-    try:
-        target.hardlink_to(temporary)  # unlike a rename, fails where the name is taken
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links: claim the name, then replace the claim
-        target.open("xb").close()
-        temporary.replace(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
 from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 from crispen.errors import ModelError, UsageError
 from crispen.runtimes.hardware import free_memory, supports_bf16
 from crispen.runtimes.openvino import OpenVINORuntime
+from crispen.runtimes.pieces import Piece
 from crispen.runtimes.torch import TorchRuntime, choose_device
+from crispen.runtimes.torch_pipeline import TileTooLarge
+from crispen.tiling import Box
 from crispen.zoo import Model, verify
 
 RuntimeName = Literal["auto", "openvino", "torch"]
@@ -18,7 +22,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 __all__ = [
-    "Choice", "Device", "OpenVINORuntime", "Precision", "Runtime", "RuntimeName", "TorchRuntime",
+    "Blend", "Choice", "Device", "OpenVINORuntime", "Piece", "Precision", "Runtime", "RuntimeName", "TileTooLarge", "TorchRuntime",
     "choose", "free_memory", "open_runtime", "supports_bf16",
 ]  # fmt: skip
 
@@ -31,8 +35,18 @@ class Runtime(Protocol):
     description: str
     """What computes where and in what precision, for reports."""
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Enlarge (N, 3, H, W), RGB float32 in [0, 1], to (N, 3, H·scale, W·scale) float32, not clamped."""
+    def __call__(self, batch: NDArray[np.float32], *, core: Box | None = None) -> NDArray[np.float32]:
+        """Enlarge (N, 3, H, W), RGB float32 in [0, 1], to (N, 3, H·scale, W·scale) float32, not clamped.
+
+        With ``core``, a part of the input, only that part of the result is returned.
+        """
+        ...
+
+    def map(self, pieces: Iterable[Piece]) -> Generator[NDArray[np.float32]]:
+        """Enlarge pieces, and yield the result of each core, (3, height·scale, width·scale), in their order.
+
+        Several may be under way at once. Pieces of one size follow one another fastest.
+        """
         ...
 
 
@@ -67,10 +81,24 @@ def choose(
     return Choice(chosen, where, _choose_precision(precision, where))
 
 
+class Blend(NamedTuple):
+    """Weights between those of two models of one architecture and origin (Wang et al., "ESRGAN", ECCVW 2018, 3.4)."""
+
+    faithful: Model
+    """Where the way begins."""
+    strength: float
+    """How far it goes: 0 is ``faithful``, 1 the model itself."""
+
+
 def open_runtime(
-    model: Model, *, runtime: RuntimeName = "auto", device: Device = "auto", precision: Precision = "auto"
+    model: Model,
+    *,
+    runtime: RuntimeName = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    blend: Blend | None = None,
 ) -> Runtime:
-    """Load a model, ready to compute. The arguments are those of `choose`.
+    """Load a model, ready to compute. The arguments are those of `choose`; with ``blend``, on the way to the model.
 
     Raises:
         UsageError, ModelError: as `choose` does.
@@ -79,11 +107,25 @@ def open_runtime(
     """
     choice = choose(model, runtime=runtime, device=device, precision=precision)
     verify(model)
+    if blend is not None:
+        verify(blend.faithful)
     if choice.runtime == "torch":
         assert model.weights is not None
-        return TorchRuntime(model.weights, device=choice.device, precision=choice.precision)
+        start = (
+            None
+            if blend is None or blend.faithful.weights is None
+            else (blend.faithful.weights, blend.strength)
+        )
+        return TorchRuntime(model.weights, device=choice.device, precision=choice.precision, start=start)
     assert model.onnx is not None
-    return OpenVINORuntime(model.onnx, scale=model.scale, precision=choice.precision)
+    start = None if blend is None or blend.faithful.onnx is None else (blend.faithful.onnx, blend.strength)
+    return OpenVINORuntime(
+        model.onnx,
+        scale=model.scale,
+        tail_context=model.tail_context,
+        precision=choice.precision,
+        start=start,
+    )
 
 
 def _check(name: str, value: str, known: tuple[str, ...]) -> None:

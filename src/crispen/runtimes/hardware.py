@@ -29,7 +29,8 @@ def free_memory(device: str) -> int | None:
     if device == "cuda":
         import torch
 
-        return torch.cuda.mem_get_info()[0]
+        # What torch has taken from the device but does not use at the moment is as good as free.
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     if MEMINFO.exists():
         return min([_available(), *_left_in_cgroups()])
     names = getattr(os, "sysconf_names", {})

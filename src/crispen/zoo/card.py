@@ -135,6 +135,10 @@ class Card:
     """The hashes of what lies beside the card."""
     known_failures: tuple[str, ...]
     """What it does badly, each in one sentence."""
+    generative: bool = True
+    """Whether it adds detail that was not in the picture, as a GAN does."""
+    faithful: str = ""
+    """The bundled model that does not, with weights of the same origin: ``--strength`` goes from that one to this."""
 
 
 def read_card(path: Path) -> Card:

@@ -1,0 +1,236 @@
+"""What libvips decodes: its image of a file as a header and rows."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crispen.errors import PictureError
+from crispen.images._metadata import ATTACHMENTS, stated, upright
+from crispen.images._opened import Animation, FetchRows, Opened, check_size, no_such_page
+from crispen.images._paths import shown
+from crispen.images._tiff_exif import exif_of_tiff
+from crispen.images._vips import because, to_srgb, vips
+from crispen.images.picture import Header
+
+if TYPE_CHECKING:
+    from pyvips import Image, Region
+
+_ABSENT = {"jxlload_source": "JPEG XL"}
+_PAGED = ("gifload_source", "webpload_source", "tiffload_source", "heifload_source")
+_DTYPE_OF = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
+_DISPLAYED = ("b-w", "grey16", "srgb", "rgb", "rgb16", "scrgb", "multiband")
+_MM_PER_INCH, _MM_PER_CENTIMETRE = 25.4, 10.0
+_BLOCK = 64  # rows fetched at a time: what libvips holds at once
+_TURNED_IN_MEMORY = 256 << 20  # bytes; what is larger is turned through a temporary file
+
+
+def open_with_libvips(path: Path, loader: str, *, max_megapixels: float, page: int | None) -> Opened:
+    """Read the header with one of libvips' loaders; page None is all frames below each other.
+
+    Raises `PictureError`, as `Opened.fetch` will.
+    """
+    if not vips().type_find("VipsOperation", loader):
+        kind = _ABSENT.get(loader, loader)
+        raise PictureError(f"{shown(path)} is {kind}, which cannot be read: convert it to PNG or JPEG")
+    with _said_of(path, "has a damaged or unsupported header"):
+        image = _load(path, loader)
+        pages = _pages(path, loader, image)
+        animation = _animation(image, pages)
+        if page is None:
+            image = _without_orientation(_load(path, loader, n=-1))
+        elif page:
+            if not 0 <= page < pages:
+                raise no_such_page(path, page, pages)
+            image = _load(path, loader, page=page)
+        image = _as_displayed(image)
+    _check_header(path, image, max_megapixels=max_megapixels * (pages if page is None else 1))
+    exif = _tiff_exif(path) if loader == "tiffload_source" and not page else None
+    header = _header(image, exif=exif)
+    return Opened(header=header, fetch=_rows(path, image), pages=pages, animation=animation)
+
+
+@contextmanager
+def _said_of(path: Path, fault: str) -> Generator[None]:
+    """Turn an error of libvips into one sentence."""
+    vips().vips_lib.vips_error_clear()  # or the reason could be that of an earlier file
+    try:
+        yield
+    except vips().Error as error:
+        if "HEVC" in error.detail:  # libheif names the missing decoder, and at the first pixel only
+            raise PictureError(
+                f"{shown(path)} is HEIC, which cannot be read: convert it to JPEG or PNG"
+            ) from error
+        raise PictureError(f"{shown(path)} {fault}{because(error)}") from error
+
+
+def _load(path: Path, loader: str, **options: int) -> Image:
+    """Read the header; without ``fail_on`` the missing half of a file would later be gray."""
+    pyvips = vips()
+    source = pyvips.Source.new_from_file(os.fsencode(path))
+    return pyvips.Operation.call(loader, source, access="sequential", fail_on="error", **options)
+
+
+def _tiff_exif(path: Path) -> bytes | None:
+    with path.open("rb") as file:
+        return exif_of_tiff(file)
+
+
+def _pages(path: Path, loader: str, image: Image) -> int:
+    """Return how many pages or frames there are; the levels of a pyramid are none."""
+    pages = int(cast(int, image.get("n-pages"))) if "n-pages" in image.get_fields() else 1
+    if loader != "tiffload_source" or pages == 1:
+        return pages
+    second = _load(path, loader, page=1)
+    halved = all(
+        abs(whole - 2 * half) <= 2
+        for whole, half in ((image.width, second.width), (image.height, second.height))
+    )
+    return 1 if halved and image.width > 1 else pages
+
+
+def _animation(image: Image, pages: int) -> Animation | None:
+    """Return how the frames follow each other, where there are several, and the file tells."""
+    fields = image.get_fields()
+    if pages == 1 or "delay" not in fields:
+        return None
+    delays = tuple(cast("list[int]", image.get("delay")))
+    loop = cast(int, image.get("loop")) if "loop" in fields else 0
+    return Animation(delays=(delays + delays[-1:] * pages)[:pages], loop=loop)
+
+
+def _without_orientation(image: Image) -> Image:
+    """Frames below each other cannot be turned; no browser turns an animation either."""
+    image = image.copy()
+    if "orientation" in image.get_fields():
+        image.remove("orientation")
+    return image
+
+
+def _check_header(path: Path, image: Image, *, max_megapixels: float) -> None:
+    """Refuse what is too large, or has samples or channels that a picture cannot have."""
+    check_size(path, image.width, image.height, max_megapixels=max_megapixels)
+    if image.format not in _DTYPE_OF:
+        raise PictureError(
+            f"{shown(path)} holds samples of type {image.format}, but must hold 8 or 16 bit, or floats"
+        )
+    if image.bands - image.hasalpha() not in (1, 3):
+        raise PictureError(
+            f"{shown(path)} has {image.bands} channels,"
+            " but must be gray, RGB, CMYK or Lab, with or without alpha"
+        )
+
+
+def _as_displayed(image: Image) -> Image:
+    """Convert to gray or RGB, once it is decoded; the profile of anything else does not hold for that."""
+    if image.interpretation in _DISPLAYED:
+        return image
+    image = to_srgb(image).copy()
+    image.remove("icc-profile-data")
+    return image
+
+
+def _header(image: Image, *, exif: bytes | None) -> Header:
+    """Return the header of the picture that `_rows` returns; ``exif`` is what libvips has not found."""
+    lies_on_its_side = _is_turned(image) and cast(int, image.get("orientation")) >= 5
+    height, width = (image.width, image.height) if lies_on_its_side else (image.height, image.width)
+    across, down = _resolution(image)
+    return Header(
+        height=height,
+        width=width,
+        channels=image.bands - image.hasalpha(),
+        bit_depth=8 * np.dtype(_DTYPE_OF[str(image.format)]).itemsize,
+        has_alpha=image.hasalpha(),
+        attachments=_attachments(image, exif=exif),
+        resolution=stated(down, across) if lies_on_its_side else stated(across, down),
+    )
+
+
+def _attachments(image: Image, *, exif: bytes | None) -> dict[str, bytes]:
+    """Return the metadata, as it is true of the pixels that `_rows` returns."""
+    fields = image.get_fields()
+    found = {name: cast(bytes, image.get(name)) for name in ATTACHMENTS if name in fields}
+    if exif is not None:
+        found["exif-data"] = exif
+    return upright(found) if _is_turned(image) else found
+
+
+def _is_turned(image: Image) -> bool:
+    return "orientation" in image.get_fields() and cast(int, image.get("orientation")) > 1
+
+
+def _resolution(image: Image) -> tuple[float, float]:
+    """Return pixels per millimetre, across and down, as the file has them before it is turned.
+
+    WebP, AVIF and HEIC have them only in EXIF, where libvips does not look.
+    """
+    fields = image.get_fields()
+    if image.get("vips-loader") not in ("webpload_source", "heifload_source"):
+        return image.xres, image.yres
+    if "exif-ifd0-XResolution" not in fields or "exif-ifd0-YResolution" not in fields:
+        return 0, 0
+    unit = cast(str, image.get("exif-ifd0-ResolutionUnit")) if "exif-ifd0-ResolutionUnit" in fields else "2"
+    per_mm = 1 / _MM_PER_CENTIMETRE if unit.startswith(("3", "Centimet")) else 1 / _MM_PER_INCH
+    across, down = (cast(str, image.get(f"exif-ifd0-{side}Resolution")) for side in "XY")
+    return _fraction(across) * per_mm, _fraction(down) * per_mm
+
+
+def _fraction(text: str) -> float:
+    """Read the start of libvips' way to show a fraction: "300/1 (300, Rational, 1 components, 8 bytes)"."""
+    match = re.match(r"(\d+)/(\d+)", text)
+    return int(match[1]) / int(match[2]) if match and int(match[2]) else 0.0
+
+
+def _rows(path: Path, image: Image) -> FetchRows:
+    """Return a function that decodes downwards: the first call, not this one, starts the work."""
+    started: list[tuple[Image, Region]] = []
+
+    def fetch(top: int, count: int) -> NDArray[Any]:
+        with _said_of(path, "is damaged or cut short"):
+            if not started:
+                turned = _upright(image)
+                started.append((turned, vips().Region.new(turned)))
+            return _fetch(*started[0], top, count)
+
+    return fetch
+
+
+def _fetch(image: Image, region: Region, top: int, count: int) -> NDArray[Any]:
+    """Return rows (n, W, C), alpha last."""
+    rows = np.empty((count, image.width, image.bands), _DTYPE_OF[str(image.format)])
+    for start in range(0, count, _BLOCK):
+        block = rows[start : start + _BLOCK]
+        data = region.fetch(0, top + start, image.width, len(block))
+        block[:] = np.frombuffer(data, rows.dtype).reshape(block.shape)
+    return rows if _bits(image) in (8, 16, 32) else _filled(rows, _bits(image))
+
+
+def _bits(image: Image) -> int:
+    """Return how many bits of a HEIF's samples are used; libvips moves them to the top."""
+    if image.format != "ushort" or "heif-compression" not in image.get_fields():
+        return 16
+    return cast(int, image.get("bits-per-sample"))
+
+
+def _filled(rows: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Repeat the upper bits in the lower ones, so that white is 65535."""
+    return rows | rows >> bits
+
+
+def _upright(image: Image) -> Image:
+    """Turn the picture as its tag asks. A file is decoded downwards, turning needs all of it."""
+    if not _is_turned(image):
+        return image
+    size = image.width * image.height * image.bands * np.dtype(_DTYPE_OF[str(image.format)]).itemsize
+    if size <= _TURNED_IN_MEMORY:
+        return image.copy_memory().autorot()
+    on_disk = vips().Image.new_temp_file("%s.v")
+    image.write(on_disk)
+    return on_disk.autorot()

@@ -1,0 +1,74 @@
+"""A file appears under its name when it is finished, and not before."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from crispen.errors import PictureError
+from crispen.images._paths import shown
+from crispen.images._vips import because, vips
+
+
+def exists(path: Path) -> PictureError:
+    """Return the error for a file that may not be replaced."""
+    return PictureError(f"{shown(path)} exists already; it is replaced only with force")
+
+
+@contextmanager
+def said_of_writing(path: Path) -> Generator[None]:
+    """Turn what the system or libvips refuse into one sentence about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise PictureError(f"{shown(path)} cannot be written: {error.strerror}") from error
+    except vips().Error as error:
+        raise PictureError(f"{shown(path)} cannot be written{because(error)}") from error
+
+
+@contextmanager
+def published(path: Path, *, force: bool) -> Generator[Path]:
+    """Yield a temporary file beside ``path``, which becomes it at the end, and is gone after any failure.
+
+    What the body raises goes through as it is. Raises `PictureError` where the system refuses, and where
+    ``path`` exists without ``force``.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".crispen-{secrets.token_hex(8)}{target.suffix}")
+    vips().vips_lib.vips_error_clear()
+    with said_of_writing(path), _said_to_exist(path):
+        temporary.open("xb").close()  # "x": it is ours alone, were another process to draw the same name
+    try:
+        yield temporary
+        with said_of_writing(path), _said_to_exist(path):
+            _publish(temporary, target, force=force)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _said_to_exist(path: Path) -> Generator[None]:
+    try:
+        yield
+    except FileExistsError:
+        raise exists(path) from None
+
+
+def _publish(temporary: Path, target: Path, *, force: bool) -> None:
+    """Give the finished file its name; without ``force`` only if the name is still free."""
+    if force:
+        with suppress(FileNotFoundError):
+            shutil.copymode(target, temporary)  # replacing a private file leaves it private
+        temporary.replace(target)
+        return
+    try:
+        target.hardlink_to(temporary)  # unlike a rename, fails where the name is taken
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: claim the name, then replace the claim
+        target.open("xb").close()
+        temporary.replace(target)

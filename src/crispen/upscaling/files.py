@@ -1,0 +1,189 @@
+"""From file to file: any size, all frames, and a word in the result on how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from crispen import __version__, images
+from crispen.images import Encoding, Header, Pages, Picture, Source
+from crispen.images.provenance import Statement, tagged
+from crispen.upscaling.enlargement import Enlargement, Step, strips_of
+from crispen.upscaling.rows import Readable, StripSource
+from crispen.upscaling.sizes import Dimensions, Size, passes
+from crispen.upscaling.survey import Survey, survey
+from crispen.upscaling.upscaler import Upscaler
+
+Watch = Callable[[Iterable[Step], int], Iterable[Step]]
+"""Passes the steps of an enlargement on, and shows how far it is; the number is how many there will be."""
+
+MAX_MEGAPIXELS = 1000.0
+"""Above this a picture is refused, unless its user says otherwise: it is more likely to be an attack."""
+
+_MM_PER_INCH = 25.4
+_SURVEYED_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What is asked of a result, beside its pixels."""
+
+    size: Size = Size()
+    """How large."""
+    encoding: Encoding = Encoding()
+    """In which format, where the file's name does not say it, and how good."""
+    dpi: float | None = None
+    """Pixels per inch that the file states; None scales those of the picture, so that the size in print stays."""
+    tag: bool = True
+    """Whether the file says in its XMP that an AI model enlarged it."""
+    max_megapixels: float = MAX_MEGAPIXELS
+    """The largest picture that is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a file."""
+
+    small: Header
+    """What was read."""
+    large: Header
+    """What was written."""
+    pages: int
+    """How many pages or frames were enlarged."""
+    left_out: int
+    """How many more there are in the file, for which the result's format has no place."""
+
+
+def enlarge_file(
+    source: Path,
+    target: Path,
+    upscaler: Upscaler,
+    *,
+    wishes: Wishes = Wishes(),
+    force: bool = False,
+    watch: Watch | None = None,
+) -> Outcome:
+    """Enlarge a picture in a file into another file, which appears whole or not at all.
+
+    Neither picture is ever held as a whole in memory, unless one of the formats forces it. All frames of an
+    animation, and all pages of a TIFF, are enlarged where the result's format holds several.
+
+    Raises:
+        UsageError, PictureError, ModelError: in one sentence, before or after the work has begun.
+    """
+    images.check_destination(target, force=force, encoding=wishes.encoding)
+    job = _Job(source, target, upscaler, wishes, force, watch or _unwatched)
+    with images.open_pages(source, max_megapixels=wishes.max_megapixels) as pages:
+        if len(pages) > 1 and images.holds_frames(target, wishes.encoding):
+            return job.enlarge_pages(pages)
+        left_out = len(pages) - 1
+    with images.open(source, max_megapixels=wishes.max_megapixels) as opened:
+        return job.enlarge_single(opened, left_out=left_out)
+
+
+def _unwatched(steps: Iterable[Step], total: int) -> Iterable[Step]:
+    return steps
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    source: Path
+    target: Path
+    upscaler: Upscaler
+    wishes: Wishes
+    force: bool
+    watch: Watch
+
+    def enlarge_single(self, opened: Source, *, left_out: int) -> Outcome:
+        small = opened.header
+        size = self._size(small)
+        large = self._header(small, size)
+        images.check_destination(self.target, force=self.force, picture=large, encoding=self.wishes.encoding)
+        seen = self._survey(small)
+        images.check_alpha(self.target, opaque=seen.opaque, encoding=self.wishes.encoding)
+        strips, drawn = self._strips(opened, size, seen)
+        images.write_rows(
+            replace(large, height=drawn.height, width=drawn.width), strips, self.target,
+            size=size, force=self.force, encoding=self.wishes.encoding,
+        )  # fmt: skip
+        return Outcome(small, large, 1, left_out)
+
+    def enlarge_pages(self, pages: Pages) -> Outcome:
+        small = pages.header
+        size = self._size(small)
+        large = self._header(small, size)
+        images.check_destination(self.target, force=self.force, picture=large, encoding=self.wishes.encoding)
+        images.write_pages(
+            large, self._pages(pages, size), self.target,
+            count=len(pages), animation=pages.animation, force=self.force, encoding=self.wishes.encoding,
+        )  # fmt: skip
+        return Outcome(small, large, len(pages), 0)
+
+    def _pages(self, pages: Pages, size: Dimensions) -> Iterator[Picture]:
+        """Enlarge one page after the other, each held as a whole."""
+        for page in pages:
+            picture = page
+            for _ in range(self._passes(page.header, size)):
+                enlargement = self.upscaler.enlarge(picture)
+                for _ in self.watch(enlargement, len(enlargement) * len(pages)):
+                    pass
+                picture = enlargement.result
+            yield images.resized(picture, width=size.width, height=size.height)
+
+    def _strips(self, opened: Source, size: Dimensions, seen: Survey) -> tuple[Iterator[Picture], Header]:
+        """The rows as the network leaves them, and their header: the next larger size that it makes."""
+        readable: Readable = opened
+        enlargement: Enlargement | None = None
+        for _ in range(self._passes(opened.header, size)):
+            if enlargement is not None:
+                readable = StripSource(enlargement.header, strips_of(enlargement))
+            enlargement = self.upscaler.enlarge_source(readable, binary_alpha=seen.binary_alpha)
+        if enlargement is None:
+            return opened.strips(_SURVEYED_ROWS), opened.header
+        return strips_of(self.watch(enlargement, len(enlargement))), enlargement.header
+
+    def _survey(self, small: Header) -> Survey:
+        """Read the file once more beforehand, where it could be transparent."""
+        if not small.has_alpha:
+            return Survey()
+        with images.open(self.source, max_megapixels=self.wishes.max_megapixels) as opened:
+            return survey(opened.strips(_SURVEYED_ROWS))
+
+    def _passes(self, small: Header, size: Dimensions) -> int:
+        return passes(small.width, small.height, size, scale=self.upscaler.scale)
+
+    def _size(self, small: Header) -> Dimensions:
+        return self.wishes.size.of(small.width, small.height, scale=self.upscaler.scale)
+
+    def _header(self, small: Header, size: Dimensions) -> Header:
+        """The header of the result."""
+        large = replace(small, width=size.width, height=size.height, resolution=self._resolution(small, size))
+        if not (self.wishes.tag and self._passes(small, size)):
+            return large
+        xmp = tagged(large.attachments.get("xmp-data"), self._statement(small, size))
+        return replace(large, attachments={**large.attachments, "xmp-data": xmp})
+
+    def _resolution(self, small: Header, size: Dimensions) -> tuple[float, float] | None:
+        """Pixels per millimetre: as asked for, or such that the size in print stays."""
+        dpi = self.wishes.dpi or self.wishes.size.dpi
+        if dpi is not None:
+            return dpi / _MM_PER_INCH, dpi / _MM_PER_INCH
+        if small.resolution is None:
+            return None
+        return (
+            small.resolution[0] * size.width / small.width,
+            small.resolution[1] * size.height / small.height,
+        )
+
+    def _statement(self, small: Header, size: Dimensions) -> Statement:
+        model = self.upscaler.model
+        return Statement(
+            model=model.name,
+            weights_sha256=model.weights_sha256,
+            version=__version__,
+            scale=size.width / small.width,
+            width=size.width,
+            height=size.height,
+            generative=model.card is None or model.card.generative,
+        )

@@ -1,0 +1,88 @@
+"""How large the tiles may be, so that the memory at hand suffices and little is computed twice."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from crispen import runtimes
+from crispen.errors import PictureError
+from crispen.images import Header
+from crispen.runtimes import Choice
+
+_SHARE_OF_MEMORY = 0.25  # the rest is for other programs, and for the next picture
+_ASSUMED_MEMORY = 4 << 30  # where the system does not say
+# Only the context is computed twice. With 40 pixels of it (and a cut at the features, behind which there are 3),
+# tiles of 256 multiply 1.4 times as often as the whole picture at once, of 512 1.2 times, of 1024 1.11 times.
+_SMALLEST_TILE, _LARGEST_TILE = 32, 1024
+_STRIP_BYTES = 384 << 20  # of a band of the result that is not held as a whole, and of the one before
+_LOWEST_BAND = 32
+
+
+class Cost(NamedTuple):
+    """What a window takes at its peak, in bytes, with the 16-block, 64-feature generator of scale 4."""
+
+    per_pixel: float
+    fixed: float = 0.0
+
+    def scaled(self, scale: int) -> Cost:
+        """The same for a generator of another scale: what counts most are the pixels of the result."""
+        return Cost(self.per_pixel * scale**2 / 16, self.fixed * scale**2 / 16)
+
+
+# Measured for windows of 160 to 1104 pixels a side: benchmarks/memory.py.
+_WHOLE = {
+    ("openvino", "bf16"): Cost(3900),
+    ("openvino", "fp32"): Cost(6700),
+    ("torch", "bf16"): Cost(5400),
+    ("torch", "fp32"): Cost(11200),
+}
+_CUT_AT_FEATURES = {
+    ("openvino", "bf16"): Cost(700, 130e6),
+    ("openvino", "fp32"): Cost(1250, 270e6),
+}
+
+
+def cost_of(choice: Choice, *, scale: int, has_features: bool) -> Cost:
+    """What a window takes with a runtime, for a model whose features can be told apart or not."""
+    key = (choice.runtime, choice.precision)
+    cost = _CUT_AT_FEATURES.get(key, _WHOLE[key]) if has_features else _WHOLE[key]
+    return cost.scaled(scale)
+
+
+def free_memory(choice: Choice) -> int | None:
+    """Bytes that are free where a choice computes; None where the system does not say."""
+    return runtimes.free_memory(choice.device)
+
+
+def left_beside(result: Header) -> int | None:
+    """How many bytes are left when a result is held; None where the system does not say.
+
+    Raises:
+        PictureError: where it does not fit.
+    """
+    free = runtimes.free_memory("cpu")
+    if free is None:
+        return None
+    needed = result.height * _row_bytes(result)
+    if needed > free:
+        size = f"{result.width}x{result.height}"
+        gib = f"{needed / 2**30:.1f} GiB of memory, of which {free / 2**30:.1f} are free"
+        raise PictureError(f"a result of {size} pixels takes {gib}")
+    return free - needed
+
+
+def square_tile(memory: int | None, *, context: int, cost: Cost) -> int:
+    """Choose the side of tiles that make good use of ``memory``, in pixels of the input."""
+    share = _SHARE_OF_MEMORY * (_ASSUMED_MEMORY if memory is None else memory)
+    window = math.isqrt(max(0, int((share - cost.fixed) / cost.per_pixel)))
+    return min(max(window - 2 * context, _SMALLEST_TILE), _LARGEST_TILE)
+
+
+def band_height(result: Header, *, scale: int, tile: int) -> int:
+    """How high, in pixels of the input, bands may be so that two of the result can be held: at most ``tile``."""
+    return min(tile, max(_LOWEST_BAND, _STRIP_BYTES // (2 * scale * _row_bytes(result))))
+
+
+def _row_bytes(header: Header) -> int:
+    return header.width * (header.channels + header.has_alpha) * header.bit_depth // 8
