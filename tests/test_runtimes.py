@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crispen import runtimes, zoo
+from crispen import images, runtimes, zoo
 from crispen.errors import CrispenError, MissingExtra, ModelError, UsageError
-from crispen.runtimes import OpenVINORuntime, Piece, Runtime, TorchRuntime, hardware
+from crispen.runtimes import Blend, OpenVINORuntime, Piece, Runtime, TorchRuntime, hardware
 from crispen.runtimes import openvino as openvino_runtime
 from crispen.tiling import Box
 from crispen.zoo import Model
@@ -143,6 +143,40 @@ def test_openvinos_result_is_not_rounded_to_bf16(tiny_model: Path) -> None:
     assert np.mean(low_bits != 0) > 0.99
 
 
+def test_8_bits_agree_with_fp32() -> None:
+    model, batch = zoo.find("srresnet-x4"), images.resize(noise(12, 12, 3), 4).transpose(2, 0, 1)[np.newaxis]
+    exact = runtimes.open_runtime(model, precision="fp32")(np.ascontiguousarray(batch))
+    rough = runtimes.open_runtime(model, precision="int8")
+    assert 35 < psnr(exact, rough(np.ascontiguousarray(batch))) < 60
+    assert "in int8" in rough.description
+
+
+def test_precisions_that_cannot_be_are_refused(model: Model) -> None:
+    with pytest.raises(UsageError, match="precision fp16 needs device cuda"):
+        runtimes.choose(model, precision="fp16")
+    with pytest.raises(UsageError, match="precision int8 needs runtime openvino"):
+        runtimes.choose(model, runtime="torch", device="cpu", precision="int8")
+    with pytest.raises(ModelError, match="the model tiny has no file in 8 bits"):
+        runtimes.choose(model, precision="int8")
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_a_blend_lies_between_its_models(runtime: Literal["openvino", "torch"]) -> None:
+    model, faithful, batch = zoo.find("srgan-x4"), zoo.find("srresnet-x4"), noise(1, 3, 12, 12)
+
+    def enlarged(model: Model, blend: Blend | None = None) -> NDArray[np.float32]:
+        return runtimes.open_runtime(model, runtime=runtime, device="cpu", precision="fp32", blend=blend)(
+            batch
+        )
+
+    ends = enlarged(faithful), enlarged(model)
+    for strength, end in zip((0.0, 1.0), ends, strict=True):
+        np.testing.assert_allclose(enlarged(model, Blend(faithful, strength)), end, atol=1e-5)
+    between = enlarged(model, Blend(faithful, 0.5))
+    assert max(psnr(between, end) for end in ends) < 60
+    assert min(psnr(between, end) for end in ends) > psnr(*ends)
+
+
 def test_descriptions_say_what_computes(open_runtime: Open) -> None:
     assert "in fp32" in open_runtime().description
 
@@ -213,7 +247,11 @@ def test_bf16_is_refused_where_it_would_be_emulated(model: Model, monkeypatch: p
     [
         ({"runtime": "onnx"}, UsageError, "runtime must be one of auto, openvino, torch, not 'onnx'"),
         ({"device": "gpu"}, UsageError, "device must be one of auto, cpu, cuda, not 'gpu'"),
-        ({"precision": "fp16"}, UsageError, "precision must be one of auto, fp32, bf16, not 'fp16'"),
+        (
+            {"precision": "half"},
+            UsageError,
+            "precision must be one of auto, fp32, bf16, fp16, int8, not 'half'",
+        ),
         ({"runtime": "openvino", "device": "cuda"}, UsageError, "device cuda needs runtime torch"),
     ],
 )

@@ -41,7 +41,7 @@ _MODULE_OF = {
 
 Runtime = Literal["auto", "openvino", "torch"]
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 __all__ = ["CrispenError", "__version__", "load", "models", "psnr", "resize", "ssim", "upscale"]
 

@@ -19,10 +19,11 @@ from crispen.zoo import Model, verify
 
 RuntimeName = Literal["auto", "openvino", "torch"]
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 __all__ = [
-    "Blend", "Choice", "Device", "OpenVINORuntime", "Piece", "Precision", "Runtime", "RuntimeName", "TileTooLarge", "TorchRuntime",
+    "Blend", "Choice", "Device", "OpenVINORuntime", "Piece", "Precision", "Runtime", "RuntimeName",
+    "TileTooLarge", "TorchRuntime",
     "choose", "free_memory", "open_runtime", "supports_bf16",
 ]  # fmt: skip
 
@@ -55,7 +56,7 @@ class Choice(NamedTuple):
 
     runtime: Literal["openvino", "torch"]
     device: Literal["cpu", "cuda"]
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16", "fp16", "int8"]
 
 
 def choose(
@@ -67,7 +68,8 @@ def choose(
         model: which of its files exist decides where nothing else does.
         runtime: ``auto`` is OpenVINO, but torch for ``cuda`` and for a model without an ONNX file.
         device: ``auto`` is the CPU, but with ``runtime="torch"`` the GPU if there is one.
-        precision: ``auto`` is bf16 where the device has units for it. That is meant for 8-bit pictures.
+        precision: ``auto`` is bf16 where the device has units for it. That is meant for 8-bit pictures. ``fp16``
+            is for GPUs. ``int8`` is the fastest, and the roughest: it has a file of its own, for OpenVINO.
 
     Raises:
         UsageError: for a value that is none of these, or a combination that does not exist here.
@@ -78,7 +80,8 @@ def choose(
     _check("precision", precision, get_args(Precision))
     chosen = _choose_runtime(model, runtime, device)
     where = choose_device(device) if chosen == "torch" else "cpu"
-    return Choice(chosen, where, _choose_precision(precision, where))
+    _check_precision(precision, chosen, where, model)
+    return Choice(chosen, where, _automatic(where) if precision == "auto" else precision)
 
 
 class Blend(NamedTuple):
@@ -110,22 +113,8 @@ def open_runtime(
     if blend is not None:
         verify(blend.faithful)
     if choice.runtime == "torch":
-        assert model.weights is not None
-        start = (
-            None
-            if blend is None or blend.faithful.weights is None
-            else (blend.faithful.weights, blend.strength)
-        )
-        return TorchRuntime(model.weights, device=choice.device, precision=choice.precision, start=start)
-    assert model.onnx is not None
-    start = None if blend is None or blend.faithful.onnx is None else (blend.faithful.onnx, blend.strength)
-    return OpenVINORuntime(
-        model.onnx,
-        scale=model.scale,
-        tail_context=model.tail_context,
-        precision=choice.precision,
-        start=start,
-    )
+        return _open_torch(model, choice, blend)
+    return _open_openvino(model, choice, blend)
 
 
 def _check(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -145,10 +134,55 @@ def _choose_runtime(model: Model, runtime: RuntimeName, device: Device) -> Liter
     return runtime
 
 
-def _choose_precision(precision: Precision, device: Literal["cpu", "cuda"]) -> Literal["fp32", "bf16"]:
-    if precision == "fp32":
-        return precision
-    supported = supports_bf16(device)
-    if precision == "bf16" and not supported:
+def _check_precision(
+    precision: Precision, runtime: Literal["openvino", "torch"], device: Literal["cpu", "cuda"], model: Model
+) -> None:
+    if precision == "bf16" and not supports_bf16(device):
         raise UsageError("precision must be fp32 or auto, because this machine has no units for bf16")
-    return "bf16" if supported else "fp32"
+    if precision == "fp16" and device == "cpu":
+        raise UsageError("precision fp16 needs device cuda")
+    if precision == "int8" and runtime == "torch":
+        raise UsageError("precision int8 needs runtime openvino")
+    if precision == "int8" and model.int8 is None:
+        raise ModelError(f"the model {model.name} has no file in 8 bits: crispen export --int8 makes one")
+
+
+def _automatic(device: Literal["cpu", "cuda"]) -> Literal["fp32", "bf16"]:
+    return "bf16" if supports_bf16(device) else "fp32"
+
+
+def _open_torch(model: Model, choice: Choice, blend: Blend | None) -> TorchRuntime:
+    assert model.weights is not None
+    assert choice.precision != "int8"
+    start = None
+    if blend is not None:
+        assert blend.faithful.weights is not None
+        start = (blend.faithful.weights, blend.strength)
+    return TorchRuntime(model.weights, device=choice.device, precision=choice.precision, start=start)
+
+
+def _open_openvino(model: Model, choice: Choice, blend: Blend | None) -> OpenVINORuntime:
+    if choice.precision == "int8":
+        if blend is not None:
+            raise UsageError("precision int8 has its own weights: strength must be 1")
+        assert model.int8 is not None
+        return OpenVINORuntime(
+            model.int8,
+            scale=model.scale,
+            tail_context=model.tail_context,
+            precision=_automatic("cpu"),
+            name="int8",
+        )
+    assert model.onnx is not None
+    assert choice.precision != "fp16"
+    start = None
+    if blend is not None:
+        assert blend.faithful.onnx is not None
+        start = (blend.faithful.onnx, blend.strength)
+    return OpenVINORuntime(
+        model.onnx,
+        scale=model.scale,
+        tail_context=model.tail_context,
+        precision=choice.precision,
+        start=start,
+    )

@@ -28,8 +28,8 @@ FEATURES = "features"
 """The name, in the ONNX file, of what the network knows of the picture before it enlarges it."""
 
 _BEYOND_ANY_PIXEL = 1000.0
-# Measured with windows of 848 pixels: tiles of 192 and 256 take 8.6 s, of 128 and 384 9, of 64 9.4; 192 take 0.1 GB.
-TAIL_TILE = 192
+# Measured with windows of 848 pixels: tiles of 192 and 256 take 8.6 s, of 128 and 384 9, of 64 9.4; 256 take 0.2 GB.
+TAIL_TILE = 256
 """Side, in pixels of the input, of the tiles in which the part after the features is computed."""
 
 
@@ -51,6 +51,7 @@ class OpenVINORuntime:
             and Ray sets it, or else leaves it to OpenVINO, which takes all.
         start: another file of the same architecture, and how far to go from its weights (0) to those of
             ``onnx_path`` (1).
+        name: of the precision, where the file has one of its own and ``precision`` is only for what is left.
 
     Raises:
         ModelError: where the file is missing or is not ONNX.
@@ -65,6 +66,7 @@ class OpenVINORuntime:
         precision: Literal["fp32", "bf16"] = "fp32",
         threads: int | None = None,
         start: tuple[Path, float] | None = None,
+        name: str | None = None,
     ) -> None:
         openvino = load_openvino()
         core = openvino.Core()
@@ -79,7 +81,9 @@ class OpenVINORuntime:
         self._tail_context = tail_context
         self._lock = threading.Lock()
         self.scale = scale
-        self.description = f"OpenVINO {openvino.__version__.partition('-')[0]} on the CPU in {precision}"
+        self.description = (
+            f"OpenVINO {openvino.__version__.partition('-')[0]} on the CPU in {name or precision}"
+        )
 
     def __call__(self, batch: NDArray[np.float32], *, core: Box | None = None) -> NDArray[np.float32]:
         """Enlarge (N, 3, H, W), RGB float32 in [0, 1], to (N, 3, H·scale, W·scale), not clamped.

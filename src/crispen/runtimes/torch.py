@@ -14,7 +14,6 @@ from crispen.runtimes import torch_pipeline
 from crispen.runtimes.pieces import Piece
 from crispen.tiling import Box
 
-
 if TYPE_CHECKING:
     from torch import nn
 

@@ -14,7 +14,7 @@ _SHARE_OF_MEMORY = 0.25  # the rest is for other programs, and for the next pict
 _ASSUMED_MEMORY = 4 << 30  # where the system does not say
 # Only the context is computed twice. With 40 pixels of it (and a cut at the features, behind which there are 3),
 # tiles of 256 multiply 1.4 times as often as the whole picture at once, of 512 1.2 times, of 1024 1.11 times.
-_SMALLEST_TILE, _LARGEST_TILE = 32, 1024
+_SMALLEST_TILE, LARGEST_TILE = 32, 1024
 _STRIP_BYTES = 384 << 20  # of a band of the result that is not held as a whole, and of the one before
 _LOWEST_BAND = 32
 
@@ -45,7 +45,7 @@ _CUT_AT_FEATURES = {
 
 def cost_of(choice: Choice, *, scale: int, has_features: bool) -> Cost:
     """What a window takes with a runtime, for a model whose features can be told apart or not."""
-    key = (choice.runtime, choice.precision)
+    key = (choice.runtime, "fp32" if choice.precision == "fp32" else "bf16")  # the others have its features
     cost = _CUT_AT_FEATURES.get(key, _WHOLE[key]) if has_features else _WHOLE[key]
     return cost.scaled(scale)
 
@@ -76,7 +76,7 @@ def square_tile(memory: int | None, *, context: int, cost: Cost) -> int:
     """Choose the side of tiles that make good use of ``memory``, in pixels of the input."""
     share = _SHARE_OF_MEMORY * (_ASSUMED_MEMORY if memory is None else memory)
     window = math.isqrt(max(0, int((share - cost.fixed) / cost.per_pixel)))
-    return min(max(window - 2 * context, _SMALLEST_TILE), _LARGEST_TILE)
+    return min(max(window - 2 * context, _SMALLEST_TILE), LARGEST_TILE)
 
 
 def band_height(result: Header, *, scale: int, tile: int) -> int:
