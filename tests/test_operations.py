@@ -72,8 +72,8 @@ def test_what_makes_the_large_picture_is_computed_only_where_it_is_asked_for(tin
     assert model.onnx is not None
     assert model.tail_context is not None
     runtime = OpenVINORuntime(model.onnx, scale=4, tail_context=model.tail_context)
-    body, tail = (Counted(request) for request in runtime._requests)  # pyright: ignore[reportPrivateUsage]
-    runtime._requests = [body, tail]  # pyright: ignore[reportPrivateUsage]  # nothing else can tell
+    body, tail = (Counted(request) for request in runtime._parts)  # pyright: ignore[reportPrivateUsage]
+    runtime._parts = (body, tail)  # pyright: ignore[reportPrivateUsage]  # nothing else can tell
     runtime(np.zeros((1, 3, 100, 90), np.float32), core=Box(30, 20, 60, 90))
     assert body.pixels == 100 * 90
     assert tail.pixels == (30 + 2 * model.tail_context) * (70 + model.tail_context)

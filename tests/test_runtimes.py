@@ -177,6 +177,28 @@ def test_a_blend_lies_between_its_models(runtime: Literal["openvino", "torch"]) 
     assert min(psnr(between, end) for end in ends) > psnr(*ends)
 
 
+def test_what_is_compiled_is_kept_and_compiled_anew_where_it_is_damaged(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    expected = runtimes.open_runtime(model, precision="fp32")(noise(1, 3, 9, 9))
+    kept = list((tmp_path / "crispen" / "openvino").rglob("*.blob"))
+    assert kept
+    for blob in kept:
+        blob.chmod(0o600)
+        blob.write_bytes(blob.read_bytes()[: blob.stat().st_size // 2])
+    again = runtimes.open_runtime(model, precision="fp32")(noise(1, 3, 9, 9))
+    np.testing.assert_allclose(again, expected, atol=1e-6)
+
+
+def test_without_a_home_nothing_is_kept(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert runtimes.open_runtime(model, precision="fp32")(noise(1, 3, 9, 9)).shape == (1, 3, 36, 36)
+
+
 def test_descriptions_say_what_computes(open_runtime: Open) -> None:
     assert "in fp32" in open_runtime().description
 
@@ -186,7 +208,7 @@ def test_threads_are_as_asked_or_as_the_environment_says(
 ) -> None:
     def threads(**options: Any) -> int:
         runtime = OpenVINORuntime(tiny_model / zoo.ONNX, scale=4, **options)
-        request: Any = runtime._requests[0]  # pyright: ignore[reportPrivateUsage]  # nothing else can tell
+        request: Any = runtime._whole  # pyright: ignore[reportPrivateUsage]  # nothing else can tell
         return int(request.get_compiled_model().get_property("INFERENCE_NUM_THREADS"))
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1,2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
@@ -109,9 +110,9 @@ def open_runtime(
         MissingExtra: for the torch runtime where torch is not installed.
     """
     choice = choose(model, runtime=runtime, device=device, precision=precision)
-    verify(model)
+    verify(model, only=_file_for(choice, model))
     if blend is not None:
-        verify(blend.faithful)
+        verify(blend.faithful, only=_file_for(choice, blend.faithful))
     if choice.runtime == "torch":
         return _open_torch(model, choice, blend)
     return _open_openvino(model, choice, blend)
@@ -147,6 +148,13 @@ def _check_precision(
         raise ModelError(f"the model {model.name} has no file in 8 bits: crispen export --int8 makes one")
 
 
+def _file_for(choice: Choice, model: Model) -> Path | None:
+    """The file that a choice computes."""
+    if choice.runtime == "torch":
+        return model.weights
+    return model.int8 if choice.precision == "int8" else model.onnx
+
+
 def _automatic(device: Literal["cpu", "cuda"]) -> Literal["fp32", "bf16"]:
     return "bf16" if supports_bf16(device) else "fp32"
 
@@ -162,27 +170,22 @@ def _open_torch(model: Model, choice: Choice, blend: Blend | None) -> TorchRunti
 
 
 def _open_openvino(model: Model, choice: Choice, blend: Blend | None) -> OpenVINORuntime:
-    if choice.precision == "int8":
-        if blend is not None:
-            raise UsageError("precision int8 has its own weights: strength must be 1")
-        assert model.int8 is not None
-        return OpenVINORuntime(
-            model.int8,
-            scale=model.scale,
-            tail_context=model.tail_context,
-            precision=_automatic("cpu"),
-            name="int8",
-        )
-    assert model.onnx is not None
+    rough = choice.precision == "int8"
+    if rough and blend is not None:
+        raise UsageError("precision int8 has its own weights: strength must be 1")
+    path = model.int8 if rough else model.onnx
+    assert path is not None
     assert choice.precision != "fp16"
     start = None
     if blend is not None:
         assert blend.faithful.onnx is not None
         start = (blend.faithful.onnx, blend.strength)
     return OpenVINORuntime(
-        model.onnx,
+        path,
         scale=model.scale,
         tail_context=model.tail_context,
-        precision=choice.precision,
+        precision=_automatic("cpu") if choice.precision == "int8" else choice.precision,
         start=start,
+        name=choice.precision,
+        cached=model.card is not None and blend is None,
     )

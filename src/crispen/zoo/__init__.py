@@ -93,8 +93,8 @@ def find(name_or_path: str | os.PathLike[str]) -> Model:
     raise ModelError(f"there is no model {str(name_or_path)!r}{hint}: it may be {choices}")
 
 
-def verify(model: Model) -> None:
-    """Compare the files of a model that has a card with the hashes on it.
+def verify(model: Model, *, only: Path | None = None) -> None:
+    """Compare the files of a model that has a card with the hashes on it; or ``only`` the one that is needed.
 
     Raises:
         ModelError: for a file that is missing or not the one that the card was written for.
@@ -104,7 +104,7 @@ def verify(model: Model) -> None:
     files = model.card.files
     expected = {model.weights: files.weights, model.onnx: files.onnx, model.int8: files.int8}
     for path, digest in expected.items():
-        if path is not None and sha256(path) != digest.lower():
+        if path is not None and only in (None, path) and sha256(path) != digest.lower():
             raise ModelError(
                 f"{path} is damaged, or not the file that its card was written for: install it again"
             )
