@@ -26,7 +26,7 @@ from crispen.export import (
 )
 from crispen.export.quantisation import Range, observe
 from crispen.export.torchscript import METADATA, in_torchscript
-from crispen.networks.generators import SRResNet
+from crispen.networks.generators import Compact, SRResNet
 from crispen.networks.polyphase import polyphase_kernel
 from crispen.networks.weights import load_generator, save_generator
 from crispen.runtimes import OpenVINORuntime
@@ -81,6 +81,32 @@ def test_every_activation_and_output_is_exported(
         expected = generator(torch.tensor(lr)).numpy()
     assert (expected.min() < 0) == (output != "tanh")
     np.testing.assert_allclose(OpenVINORuntime(tmp_path / "model.onnx", scale=2)(lr), expected, atol=1e-5)
+
+
+def small(*, scale: int, output: Output = "linear") -> Compact:
+    """A small compact generator, with random weights."""
+    torch.manual_seed(scale)  # pyright: ignore[reportUnknownMemberType]  # torch's stub leaves the seed's type out
+    return Compact(scale=scale, num_blocks=1, num_features=8, batch_norm=False, output=output).eval()
+
+
+@pytest.mark.parametrize("output", get_args(Output))
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_compact_generators_are_exported_everywhere(tmp_path: Path, scale: int, output: Output) -> None:
+    generator = small(scale=scale, output=output)
+    export_torchscript(generator, tmp_path / "model.pt")
+    export_openvino(generator, tmp_path / "model.xml")
+    export_onnx(generator, tmp_path / "model.onnx")
+    found = zoo.find(tmp_path / "model.onnx")
+    assert (found.scale, found.context, found.tail_context) == (scale, generator.context, None)
+    lr = np.random.default_rng(0).random((1, 3, 9, 11), dtype=np.float32)
+    with torch.inference_mode():
+        expected = generator(torch.tensor(lr)).numpy()
+    np.testing.assert_allclose(OpenVINORuntime(tmp_path / "model.onnx", scale=scale)(lr), expected, atol=1e-5)
+
+
+def test_a_compact_generator_has_no_form_in_8_bits(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a generator 'compact' cannot be exported in 8 bits"):
+        export_onnx(small(scale=4), tmp_path / "model.onnx", calibration=PICTURES[:2])
 
 
 @pytest.mark.parametrize("output", get_args(Output))

@@ -19,7 +19,7 @@ from crispen.networks.discriminators import (
     ResidualDiscriminator,
     SRGANDiscriminator,
 )
-from crispen.networks.generators import GENERATORS, OUTPUTS, SRResNet, build_generator
+from crispen.networks.generators import GENERATORS, OUTPUTS, Compact, SRResNet, build_generator
 from crispen.networks.polyphase import conv_of_shuffled
 from crispen.networks.weights import load_generator, save_generator
 from crispen.zoo.card import Activation, Output
@@ -380,3 +380,27 @@ def test_classifier_sees_brightness_and_the_digit_alone() -> None:
 def test_classifier_has_the_parameters_that_it_says() -> None:
     convs = 5 * 5 * 1 * 16 + 3 * 3 * (16 * 32 + 32 * 32 + 32 * 64)
     assert count(DigitClassifier()) == convs + 2 * (16 + 32 + 32 + 64) + (64 * 7 * 7 + 1) * 10 == 64_314
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_a_compact_generator_begins_as_nearest_neighbour(scale: int) -> None:
+    generator = Compact(scale=scale, num_blocks=1, num_features=4, batch_norm=False)
+    with torch.no_grad():
+        generator.tail.weight.zero_()
+        assert generator.tail.bias is not None
+        generator.tail.bias.zero_()
+        lr = torch.rand(2, 3, 5, 6)
+        expected = lr.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+        torch.testing.assert_close(generator(lr), expected)
+
+
+@pytest.mark.parametrize("num_blocks", [1, 3])
+def test_the_context_of_a_compact_generator_is_its_receptive_field(num_blocks: int) -> None:
+    generator = Compact(scale=4, num_blocks=num_blocks, num_features=4, batch_norm=False).double().eval()
+    side = 2 * generator.context + 9
+    lr = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
+    middle = 4 * (side // 2)
+    generator(lr)[0, :, middle : middle + 4, middle : middle + 4].sum().backward()
+    assert lr.grad is not None
+    rows = torch.nonzero(lr.grad.abs().sum((0, 1, 3))).flatten()
+    assert rows.max() - side // 2 == side // 2 - rows.min() == generator.context

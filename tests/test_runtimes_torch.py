@@ -3,6 +3,7 @@
 All of it runs on the CPU; a stand-in plays the part of the device where only a GPU would have one.
 """
 
+import copy
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 
 from crispen import runtimes, zoo
 from crispen.errors import PictureError, UsageError
-from crispen.networks.generators import SRResNet
+from crispen.networks.generators import Compact, SRResNet
 from crispen.runtimes import Piece, TorchRuntime, torch_engine, torch_pipeline
 from crispen.runtimes.torch_engine import CpuLanes, Recordings, TorchEngine, batch_size
-from crispen.runtimes.torch_network import ReadyGenerator
+from crispen.runtimes.torch_network import ReadyGenerator, ready_network
 from crispen.runtimes.torch_pipeline import TileTooLarge
 from crispen.tiling import Box
 from crispen.zoo.card import Activation, Output
@@ -74,6 +75,19 @@ def test_a_ready_network_computes_the_same(options: dict[str, Any], precision: A
     assert sr.dtype == torch.float32
     peak = float(expected.abs().max())
     assert psnr(sr / peak, expected / peak) > {"fp32": 110, "bf16": 35}[precision]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("output", get_args(Output))
+def test_a_ready_compact_network_computes_the_same(output: Output, precision: Any) -> None:
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]  # torch's stub leaves the seed's type out
+    compact = Compact(scale=4, num_blocks=2, num_features=8, batch_norm=False, output=output).eval()
+    lr = torch.from_numpy(noise(2, 3, 7, 5))
+    with torch.inference_mode():
+        expected = compact(lr)
+        sr = ready_network(copy.deepcopy(compact), precision=precision)(lr)
+    assert sr.dtype == torch.float32
+    torch.testing.assert_close(sr, expected, atol={"fp32": 1e-5, "bf16": 2e-2}[precision], rtol=0)
 
 
 def test_weights_are_converted_once_and_batch_norm_is_gone() -> None:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from crispen.errors import ModelError, UsageError, require
 from crispen.export.calibration import flat_colours, generated_pictures, read_pictures
@@ -35,10 +36,10 @@ from crispen.export.parity import (
     check_parity,
     in_openvino,
 )
-from crispen.export.quantisation import observe
+from crispen.export.quantisation import Range, observe
 from crispen.export.torchscript import in_torchscript, write_torchscript
 from crispen.files import published
-from crispen.networks.generators import SRResNet
+from crispen.networks.generators import AnyGenerator, SRResNet
 from crispen.networks.weights import load_generator, save_generator
 from crispen.zoo import INT8, ONNX, WEIGHTS
 
@@ -77,7 +78,7 @@ def export_model(
 
 
 def export_onnx(
-    generator: SRResNet,
+    generator: AnyGenerator,
     path: Path,
     *,
     opset: int = OPSET,
@@ -106,7 +107,7 @@ def export_onnx(
 
 
 def export_openvino(
-    generator: SRResNet,
+    generator: AnyGenerator,
     path: Path,
     *,
     size: tuple[int, int] | None = None,
@@ -124,7 +125,7 @@ def export_openvino(
         return _check(generator, in_openvino(xml, weights), size, calibration)
 
 
-def export_torchscript(generator: SRResNet, path: Path) -> list[Check]:
+def export_torchscript(generator: AnyGenerator, path: Path) -> list[Check]:
     """Write a generator as TorchScript, for pictures of any size, and compare what torch computes from it.
 
     Raises:
@@ -137,21 +138,27 @@ def export_torchscript(generator: SRResNet, path: Path) -> list[Check]:
 
 
 def _onnx_bytes(
-    shipped: SRResNet, opset: int, size: tuple[int, int] | None, calibration: Sequence[Pixels] | None
+    shipped: AnyGenerator, opset: int, size: tuple[int, int] | None, calibration: Sequence[Pixels] | None
 ) -> bytes:
     helper = require("onnx", purpose="export").helper
     if opset not in OPSETS:
         raise UsageError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, not {opset}")
     if calibration is not None and not calibration:
         raise UsageError("calibration needs at least one picture")
-    ranges = None if calibration is None else observe(shipped, [*calibration[::2], flat_colours()])
+    ranges = None if calibration is None else _ranges(shipped, calibration)
     proto = to_onnx(shipped, opset=opset, size=size, ranges=ranges)
     helper.set_model_props(proto, describe(shipped, size=size, int8=ranges is not None))
     return proto.SerializeToString(deterministic=True)
 
 
+def _ranges(shipped: AnyGenerator, calibration: Sequence[Pixels]) -> dict[nn.Conv2d, Range]:
+    if not isinstance(shipped, SRResNet):
+        raise UsageError(f"a generator {shipped.name!r} cannot be exported in 8 bits, but an srresnet can")
+    return observe(shipped, [*calibration[::2], flat_colours()])
+
+
 def _check(
-    generator: SRResNet,
+    generator: AnyGenerator,
     computation: Computation,
     size: tuple[int, int] | None,
     calibration: Sequence[Pixels] | None,

@@ -9,15 +9,15 @@ from typing import cast
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from crispen.networks.generators import SRResNet
+from crispen.networks.generators import AnyGenerator
 
 
-def at_rest(generator: SRResNet) -> SRResNet:
+def at_rest(generator: AnyGenerator) -> AnyGenerator:
     """Return a copy on the CPU, in evaluation mode."""
     return copy.deepcopy(generator).cpu().float().eval()
 
 
-def folded(generator: SRResNet) -> SRResNet:
+def folded(generator: AnyGenerator) -> AnyGenerator:
     """Return a copy at rest, with each batch norm folded into the convolution before it.
 
     In evaluation a batch norm multiplies and adds the same numbers everywhere, and so can the convolution

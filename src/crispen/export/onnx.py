@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from crispen.errors import ModelError
 from crispen.export.quantisation import Range, quantised_kernel
-from crispen.networks.generators import ResidualBlock, SRResNet
+from crispen.networks.generators import AnyGenerator, Compact, ResidualBlock
 from crispen.networks.polyphase import polyphase_kernel
 from crispen.zoo.card import Output, parse_architecture
 
@@ -30,7 +30,7 @@ OPSET = 17
 
 
 def to_onnx(
-    generator: SRResNet,
+    generator: AnyGenerator,
     *,
     opset: int = OPSET,
     size: tuple[int, int] | None = None,
@@ -38,11 +38,11 @@ def to_onnx(
 ) -> Any:
     """Return the onnx.ModelProto of a generator that `crispen.export.folding.folded` has returned.
 
-    The input ``lr`` and the output ``sr`` are (n, 3, height, width) float32. The tensor ``features``, the sum of
-    shallow and deep features that enters the upsampler, is where the network can be cut in two.
+    The input ``lr`` and the output ``sr`` are (n, 3, height, width) float32. In an SRResNet the tensor ``features``,
+    the sum of shallow and deep features that enters the upsampler, is where the network can be cut in two.
 
     Args:
-        generator: the paper's Figure 4.
+        generator: an SRResNet or a Compact.
         opset: one of `OPSETS`.
         size: width and height of the only input it takes; None for any.
         ranges: the convolutions to compute in 8 bits, with what `crispen.export.quantisation.observe` saw
@@ -56,37 +56,45 @@ def to_onnx(
     graph = _Graph(ranges=ranges or {})
     shallow = graph.add(generator.head, "lr")
     features = graph.node("Add", shallow, graph.add(generator.body, shallow), output="features")
-    phases = graph.add(generator.upsampler, features)
-    mixed = graph.rgb(graph.conv_of_phases(phases, generator.tail), generator.output)
-    graph.shuffle(mixed, 2, output="sr")
+    phases, factor = _phases(graph, generator, features)
+    graph.shuffle(graph.rgb(phases, generator.output), factor, output="sr")
     lr, sr = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, _shape(name, size, scale))
         for name, scale in (("lr", 1), ("sr", generator.scale))
     )
     opsets = [helper.make_opsetid("", opset)]
     return helper.make_model(
-        helper.make_graph(graph.nodes, "srresnet", [lr], [sr], graph.constants),
+        helper.make_graph(graph.nodes, generator.name, [lr], [sr], graph.constants),
         opset_imports=opsets,
         ir_version=helper.find_min_ir_version_for(opsets),
         producer_name="crispen",
     )
 
 
+def _phases(graph: _Graph, generator: AnyGenerator, features: str) -> tuple[str, int]:
+    """Append what stands before the last shuffle, and return it with the shuffle's factor."""
+    if isinstance(generator, Compact):
+        sum_ = graph.node("Add", graph.add(generator.tail, features), graph.add(generator.skip, "lr"))
+        return sum_, generator.scale
+    return graph.conv_of_phases(graph.add(generator.upsampler, features), generator.tail), 2
+
+
 def describe(
-    generator: SRResNet, *, size: tuple[int, int] | None = None, int8: bool = False
+    generator: AnyGenerator, *, size: tuple[int, int] | None = None, int8: bool = False
 ) -> dict[str, str]:
     """Return what an exported file says about itself, which `crispen.zoo.metadata` reads.
 
-    ``scale``, ``context`` and ``tail_context`` (see `crispen.zoo.Model`), ``architecture`` as JSON; where it holds,
+    ``scale`` and ``context`` (see `crispen.zoo.Model`), ``architecture`` as JSON; where it holds, ``tail_context``,
     ``size``, the only one that it takes, and ``precision``, "int8".
     """
     architecture = parse_architecture(generator.architecture, source="this generator")
     entries = {
         "scale": str(architecture.scale),
         "context": str(architecture.context),
-        "tail_context": str(architecture.tail_context),
         "architecture": json.dumps(generator.architecture),
     }
+    if architecture.tail_context is not None:
+        entries["tail_context"] = str(architecture.tail_context)
     if size is not None:
         entries["size"] = f"{size[0]}x{size[1]}"
     return entries | ({"precision": "int8"} if int8 else {})

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from crispen.errors import ModelError
-from crispen.networks.generators import SRResNet
+from crispen.networks.generators import AnyGenerator
 from crispen.runtimes.openvino import load_openvino
 
 Pixels = NDArray[np.float32]
@@ -60,7 +60,7 @@ class Agreement(NamedTuple):
 
 
 def check_parity(
-    generator: SRResNet, computation: Computation, *, sizes: Sequence[tuple[int, int]] = SIZES
+    generator: AnyGenerator, computation: Computation, *, sizes: Sequence[tuple[int, int]] = SIZES
 ) -> list[Parity]:
     """Compare an exported network with eager torch on random pictures of each (width, height).
 
@@ -81,7 +81,9 @@ def check_parity(
     return found
 
 
-def check_agreement(generator: SRResNet, computation: Computation, pictures: Sequence[Pixels]) -> Agreement:
+def check_agreement(
+    generator: AnyGenerator, computation: Computation, pictures: Sequence[Pixels]
+) -> Agreement:
     """Compare a network in 8 bits with eager torch on pictures (N, 3, H, W) in [0, 1].
 
     Raises:
@@ -98,7 +100,7 @@ def check_agreement(generator: SRResNet, computation: Computation, pictures: Seq
 
 
 @torch.inference_mode()
-def eager(generator: SRResNet, lr: Pixels) -> Pixels:
+def eager(generator: AnyGenerator, lr: Pixels) -> Pixels:
     """Compute a generator, which must be in evaluation mode, as it stands."""
     return generator(torch.tensor(lr)).numpy()
 

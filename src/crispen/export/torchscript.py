@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from crispen.export.parity import Computation, Pixels
-from crispen.networks.generators import OUTPUTS, SRResNet
+from crispen.networks.generators import OUTPUTS, AnyGenerator, SRResNet
 from crispen.networks.polyphase import polyphase_kernel
 
 _jit = cast(Any, torch.jit)  # half typed
@@ -26,7 +26,7 @@ METADATA = "crispen.json"
 
 
 class Shipped(nn.Module):
-    """A folded generator with the kernel of its tail computed beforehand, of layers that torch itself has.
+    """A folded SRResNet with the kernel of its tail computed beforehand, of layers that torch itself has.
 
     Maps (N, 3, H, W) to (N, 3, H·scale, W·scale), as the generator does.
     """
@@ -39,8 +39,6 @@ class Shipped(nn.Module):
         self.tail = _between_phases(generator.tail)
         self.shuffle = nn.PixelShuffle(2)
         self._output = OUTPUTS[generator.output]
-        for layers in [module for module in self.modules() if isinstance(module, nn.Sequential)]:
-            _use_own_prelu(layers)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge (N, 3, H, W) to (N, 3, H·scale, W·scale)."""
@@ -49,9 +47,12 @@ class Shipped(nn.Module):
         return self._output(self.shuffle(self.tail(self.upsampler(deep))))
 
 
-def write_torchscript(generator: SRResNet, path: Path, *, entries: Mapping[str, str]) -> None:
+def write_torchscript(generator: AnyGenerator, path: Path, *, entries: Mapping[str, str]) -> None:
     """Write what `crispen.export.folding.folded` returned, with ``entries`` as JSON in the extra file `METADATA`."""
-    shipped = Shipped(generator).eval().requires_grad_(False)
+    shipped = Shipped(generator) if isinstance(generator, SRResNet) else generator
+    for layers in [module for module in shipped.modules() if isinstance(module, nn.Sequential)]:
+        _use_own_prelu(layers)
+    shipped.eval().requires_grad_(False)
     with torch.no_grad(), _deprecation_is_known():
         traced = _jit.trace(shipped, torch.zeros(1, 3, 8, 8))
         _jit.save(traced, path, _extra_files={METADATA: json.dumps(entries)})

@@ -9,14 +9,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle
 
 from crispen.errors import UsageError
 from crispen.networks.activations import ACTIVATIONS
 from crispen.networks.polyphase import conv_of_shuffled
 from crispen.zoo.card import Activation, Output, parse_architecture
+
+
+class Arguments(TypedDict, total=False):
+    """What a `Generator` takes, where its meaning stands."""
+
+    scale: int
+    num_blocks: int
+    num_features: int
+    batch_norm: bool
+    activation: Activation
+    output: Output
+    batch_norm_momentum: float
 
 
 class ResidualBlock(nn.Module):
@@ -38,15 +52,15 @@ class ResidualBlock(nn.Module):
         return x + self.residual(x)
 
 
-class SRResNet(nn.Module):
-    """The generator of the paper's Figure 4.
+class Generator(nn.Module):
+    """What all generators have: a head, a body of residual blocks around which its input skips, and a tail.
 
     Maps (N, 3, H, W) to (N, 3, H·scale, W·scale), RGB in [0, 1] on both sides; the output is not clamped.
 
     Args:
-        scale: 2, 4 or 8: one sub-pixel upsampler of 2× for each doubling.
-        num_blocks: B of the figure, 16 in the paper.
-        num_features: channels of every convolution in the body, 64 in the paper.
+        scale: 2, 4 or 8.
+        num_blocks: residual blocks of the body.
+        num_features: channels of every convolution in the body.
         batch_norm: the paper's normalisation; without it training is faster and needs `damp_residuals`.
         activation: the paper's PReLU, or ReLU, or Swish, x · sigmoid(x) (Ramachandran et al. 2017).
         output: what the last convolution y means. ``linear``: RGB in [0, 1] as it is; ``symmetric``: in [-1, 1],
@@ -57,6 +71,11 @@ class SRResNet(nn.Module):
     Raises:
         UsageError: for an argument that is none of these.
     """
+
+    name: str
+    head: nn.Sequential
+    body: nn.Sequential
+    tail: nn.Conv2d
 
     def __init__(
         self,
@@ -77,29 +96,20 @@ class SRResNet(nn.Module):
         self.batch_norm = batch_norm
         self.activation: Activation = activation
         self.output: Output = output
+        self._momentum = batch_norm_momentum if batch_norm else None
 
-        momentum = batch_norm_momentum if batch_norm else None
+    def _make_body(self) -> nn.Sequential:
         blocks = [
-            ResidualBlock(num_features=num_features, activation=activation, momentum=momentum)
-            for _ in range(num_blocks)
+            ResidualBlock(num_features=self.num_features, activation=self.activation, momentum=self._momentum)
+            for _ in range(self.num_blocks)
         ]
-        doublings = int(math.log2(scale))
-        self.head = nn.Sequential(nn.Conv2d(3, num_features, 9, padding=4), ACTIVATIONS[activation]())
-        self.body = nn.Sequential(*blocks, *_conv_norm(num_features, momentum=momentum))
-        self.upsampler = nn.Sequential(*_doublings(num_features, activation=activation, times=doublings))
-        self.tail = nn.Conv2d(num_features, 3, 9, padding=4)
-
-    def forward(self, lr: Tensor) -> Tensor:
-        """Enlarge (N, 3, H, W) to (N, 3, H·scale, W·scale)."""
-        shallow = self.head(lr)
-        deep = shallow + self.body(shallow)
-        return OUTPUTS[self.output](conv_of_shuffled(self.upsampler(deep), self.tail))
+        return nn.Sequential(*blocks, *_conv_norm(self.num_features, momentum=self._momentum))
 
     @property
     def architecture(self) -> dict[str, str | int | bool]:
         """What `build_generator` needs to make this network again."""
         return {
-            "generator": "srresnet",
+            "generator": self.name,
             "scale": self.scale,
             "num_blocks": self.num_blocks,
             "num_features": self.num_features,
@@ -123,6 +133,71 @@ class SRResNet(nn.Module):
                 if isinstance(block, ResidualBlock):
                     last = [layer for layer in block.residual if isinstance(layer, nn.Conv2d)][-1]
                     last.weight.mul_(factor)
+
+
+class SRResNet(Generator):
+    """The generator of the paper's Figure 4: one sub-pixel upsampler of 2× for each doubling, 9×9 at both ends.
+
+    The arguments are those of `Generator`; the paper has 16 blocks of 64 features.
+    """
+
+    name = "srresnet"
+
+    def __init__(self, **arguments: Unpack[Arguments]) -> None:
+        super().__init__(**arguments)
+        features, activation = self.num_features, self.activation
+        doublings = int(math.log2(self.scale))
+        self.head = nn.Sequential(nn.Conv2d(3, features, 9, padding=4), ACTIVATIONS[activation]())
+        self.body = self._make_body()
+        self.upsampler = nn.Sequential(*_doublings(features, activation=activation, times=doublings))
+        self.tail = nn.Conv2d(features, 3, 9, padding=4)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Enlarge (N, 3, H, W) to (N, 3, H·scale, W·scale)."""
+        shallow = self.head(lr)
+        deep = shallow + self.body(shallow)
+        return OUTPUTS[self.output](conv_of_shuffled(self.upsampler(deep), self.tail))
+
+
+class Compact(Generator):
+    """A small generator: all is computed at the size of the picture, and shuffled to full size at once.
+
+    One convolution makes all phases of the result (Shi et al., "Real-Time Single Image and Video Super-Resolution
+    Using an Efficient Sub-Pixel Convolutional Neural Network", CVPR 2016); another, straight from the picture, is an
+    interpolation that is learnt, beginning with the nearest neighbour, and leaves the body the rest to do (as does
+    the skip of Kim et al., "Accurate Image Super-Resolution Using Very Deep Convolutional Networks", CVPR 2016).
+
+    The arguments are those of `Generator`.
+    """
+
+    name = "compact"
+
+    def __init__(self, **arguments: Unpack[Arguments]) -> None:
+        super().__init__(**arguments)
+        phases = 3 * self.scale**2
+        self.head = nn.Sequential(
+            nn.Conv2d(3, self.num_features, 3, padding=1), ACTIVATIONS[self.activation]()
+        )
+        self.body = self._make_body()
+        self.tail = nn.Conv2d(self.num_features, phases, 3, padding=1)
+        self.skip = nn.Conv2d(3, phases, 3, padding=1)
+        _start_as_nearest(self.skip, self.scale)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Enlarge (N, 3, H, W) to (N, 3, H·scale, W·scale)."""
+        shallow = self.head(lr)
+        deep = shallow + self.body(shallow)
+        return OUTPUTS[self.output](pixel_shuffle(self.tail(deep) + self.skip(lr), self.scale))
+
+
+def _start_as_nearest(skip: nn.Conv2d, scale: int) -> None:
+    """Let every phase of a colour begin as that colour."""
+    assert skip.bias is not None
+    with torch.no_grad():
+        skip.weight.zero_()
+        skip.bias.zero_()
+        for phase in range(len(skip.weight)):
+            skip.weight[phase, phase // scale**2, 1, 1] = 1
 
 
 def _check_arguments(scale: int, num_blocks: int, num_features: int, activation: str, output: str) -> None:
@@ -174,10 +249,12 @@ OUTPUTS: dict[Output, Callable[[Tensor], Tensor]] = {
 }
 """From the last convolution's numbers to RGB in [0, 1]."""
 
-GENERATORS = {"srresnet": SRResNet}
+AnyGenerator = SRResNet | Compact
+
+GENERATORS: dict[str, type[SRResNet] | type[Compact]] = {"srresnet": SRResNet, "compact": Compact}
 
 
-def build_generator(architecture: dict[str, str | int | bool]) -> SRResNet:
+def build_generator(architecture: dict[str, str | int | bool]) -> AnyGenerator:
     """Make a generator from what its ``architecture`` says, as stored beside its weights.
 
     Raises:

@@ -14,15 +14,15 @@ from safetensors.torch import save  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor, nn
 
 from crispen.errors import ModelError, UsageError
-from crispen.networks.generators import SRResNet, build_generator
+from crispen.networks.generators import AnyGenerator, build_generator
 
 
-def save_generator(generator: SRResNet, path: Path) -> None:
+def save_generator(generator: AnyGenerator, path: Path) -> None:
     """Write a generator's weights, with its architecture as JSON in the file's metadata."""
     save_tensors(generator.state_dict(), path, metadata={"architecture": json.dumps(generator.architecture)})
 
 
-def load_generator(path: Path) -> SRResNet:
+def load_generator(path: Path) -> AnyGenerator:
     """Read what `save_generator` wrote, in evaluation mode.
 
     Raises:

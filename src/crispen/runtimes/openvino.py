@@ -2,9 +2,9 @@
 
 Measured on one core of an AMD Zen 5 with the 16-block, 64-feature generator, from 480×320 to 1920×1280
 pixels: 1.7 s in bf16 and 3.4 s in fp32, after 0.3 s for import and compilation. The model is compiled once,
-for any size: compiling it for each size makes it no faster, and costs 0.1 s every time. Bundled models are kept
-compiled in the user's cache folder, which makes the next start 0.06 s shorter; OpenVINO compiles anew where what it finds
-there is damaged, or not of its own version and this processor.
+for any size: compiling it for each size makes it no faster, and costs 0.1 s every time. Bundled models
+are kept compiled in the user's cache folder, which makes the next start 0.06 s shorter; OpenVINO compiles anew
+where what it finds there is damaged, or not of its own version and this processor.
 """
 
 from __future__ import annotations

@@ -55,12 +55,12 @@ class TorchRuntime:
 
         from crispen.networks.weights import load_generator
         from crispen.runtimes.torch_engine import cpu_engine, cuda_engine
-        from crispen.runtimes.torch_network import ReadyGenerator
+        from crispen.runtimes.torch_network import ready_network
 
         generator = load_generator(weights_path)
         if start is not None:
             _go_from(load_generator(start[0]), generator, start[1])
-        network = ReadyGenerator(generator, precision=precision)
+        network = ready_network(generator, precision=precision)
         self._engine = {"cpu": cpu_engine, "cuda": cuda_engine}[where](network, batch=batch)
         self.scale = network.scale
         self.description = f"torch {torch.__version__} on {where} in {precision}"

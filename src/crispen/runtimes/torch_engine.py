@@ -23,7 +23,7 @@ from torch import Tensor
 
 from crispen.runtimes.hardware import free_memory
 from crispen.runtimes.pieces import Piece
-from crispen.runtimes.torch_network import ReadyGenerator
+from crispen.runtimes.torch_network import ReadyCompact, ReadyGenerator
 
 Network = Callable[[Tensor], Tensor]
 """From (N, 3, H, W) to (N, 3, H·scale, W·scale), float32."""
@@ -279,7 +279,7 @@ class TorchEngine:
         return stacked
 
 
-def cpu_engine(network: ReadyGenerator, *, batch: int | None) -> TorchEngine:
+def cpu_engine(network: ReadyGenerator | ReadyCompact, *, batch: int | None) -> TorchEngine:
     """An engine for the CPU, which gains nothing from batches: it takes ``batch`` windows at once, or one."""
     return TorchEngine(
         network,
@@ -291,7 +291,7 @@ def cpu_engine(network: ReadyGenerator, *, batch: int | None) -> TorchEngine:
     )
 
 
-def cuda_engine(network: ReadyGenerator, *, batch: int | None) -> TorchEngine:
+def cuda_engine(network: ReadyGenerator | ReadyCompact, *, batch: int | None) -> TorchEngine:
     """An engine for the current GPU: it takes ``batch`` windows at once, or what its memory and size suggest."""
     lanes = CudaLanes()
     recordings = Recordings(cast(Network, network.to(_GPU)), record=CudaRecorder(lanes.stream))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from crispen.networks.generators import OUTPUTS, ResidualBlock, SRResNet
+from crispen.networks.generators import OUTPUTS, AnyGenerator, Compact, ResidualBlock, SRResNet
 from crispen.networks.polyphase import polyphase_kernel
 from crispen.zoo.card import Output
 
@@ -33,6 +33,16 @@ _FROM_PICTURE: dict[Output, Callable[[Tensor], Tensor]] = {
 }
 """What the last convolution would have to give for the picture itself."""
 _PICTURE_CHANNELS = 16  # three would do, but matrix units take channels sixteen at a time
+
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+def ready_network(generator: AnyGenerator, *, precision: Precision) -> ReadyGenerator | ReadyCompact:
+    """Make a generator ready, whose layers are taken over."""
+    if isinstance(generator, Compact):
+        return ReadyCompact(generator, precision=precision)
+    return ReadyGenerator(generator, precision=precision)
 
 
 class ReadyGenerator(nn.Module):
@@ -72,6 +82,31 @@ class ReadyGenerator(nn.Module):
         together = torch.cat([phases, padded.contiguous(memory_format=torch.channels_last)], dim=1)
         difference = functional.pixel_shuffle(self.tail(together).float(), 2)
         return self._to_output(difference + functional.interpolate(picture.float(), scale_factor=self.scale))
+
+
+class ReadyCompact(nn.Module):
+    """Computes what a compact generator does, with weights and features in ``precision``.
+
+    Its interpolation, which carries the picture, stays in fp32, and what the body adds is small: see `ReadyGenerator`.
+    """
+
+    def __init__(self, generator: Compact, *, precision: Precision) -> None:
+        super().__init__()
+        self.scale = generator.scale
+        self.bytes_per_pixel = 4 * generator.num_features * DTYPES[precision].itemsize + 24 * self.scale**2
+        self.head, self.body = _ready(generator.head), _ready(generator.body)
+        self.tail, self.skip = generator.tail, generator.skip
+        self._to_output = OUTPUTS[generator.output]
+        self._dtype = DTYPES[precision]
+        self.eval().requires_grad_(False)
+        for part in (self.head, self.body, self.tail):
+            part.to(self._dtype, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # its stub
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Enlarge (N, 3, H, W) float32 to (N, 3, H·scale, W·scale) float32."""
+        shallow = self.head(lr.to(self._dtype, memory_format=torch.channels_last))
+        phases = self.tail(shallow + self.body(shallow)).float() + self.skip(lr)
+        return self._to_output(functional.pixel_shuffle(phases, self.scale))
 
 
 class _SortedShuffle(nn.Module):

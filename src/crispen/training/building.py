@@ -20,7 +20,7 @@ from crispen.errors import TrainingError
 from crispen.networks.classifier import DigitClassifier
 from crispen.networks.discriminators import DISCRIMINATORS
 from crispen.networks.features import load_features
-from crispen.networks.generators import SRResNet, build_generator
+from crispen.networks.generators import GENERATORS, AnyGenerator, Generator, build_generator
 from crispen.networks.weights import load_generator, load_weights_into
 from crispen.training.recipe import FeaturesTable, Recipe, StageTable
 from crispen.training.steps import Features, Learner
@@ -62,11 +62,11 @@ def find_start(recipe: Recipe, init: str | None) -> Start | None:
     return Start(model.weights)
 
 
-def make_generator(recipe: Recipe, start: Start | None, fabric: Fabric) -> SRResNet:
+def make_generator(recipe: Recipe, start: Start | None, fabric: Fabric) -> AnyGenerator:
     """The generator of a recipe, its first weights following from the seed or taken from ``start``."""
     table = recipe.generator
     torch.manual_seed(recipe.seed)
-    generator = SRResNet(
+    generator = GENERATORS[table.architecture](
         scale=table.scale,
         num_blocks=table.num_blocks,
         num_features=table.num_features,
@@ -78,10 +78,10 @@ def make_generator(recipe: Recipe, start: Start | None, fabric: Fabric) -> SRRes
     generator.damp_residuals(table.damp_residuals)
     if start:
         _start_from(generator, start.generator)
-    return cast(SRResNet, _place(generator, fabric))
+    return cast(AnyGenerator, _place(generator, fabric))
 
 
-def _start_from(generator: SRResNet, path: Path) -> None:
+def _start_from(generator: AnyGenerator, path: Path) -> None:
     """Copy the weights of a generator of the same kind, its activation and the meaning of its output included."""
     source = load_generator(path)
     differences = [
@@ -128,7 +128,7 @@ def load_classifier(run_dir: Path, fabric: Fabric) -> nn.Module:
 
 def make_copy(network: nn.Module, tensors: Mapping[str, Tensor], fabric: Fabric) -> nn.Module:
     """A generator or classifier of the same kind with these weights, whole on this process' device: to be looked at."""
-    copy = build_generator(network.architecture) if isinstance(network, SRResNet) else DigitClassifier()
+    copy = build_generator(network.architecture) if isinstance(network, Generator) else DigitClassifier()
     copy.load_state_dict(tensors)
     return _place(copy, fabric)
 

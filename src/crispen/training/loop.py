@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from crispen.errors import DataError, TrainingError, UsageError
 from crispen.networks.classifier import NUM_CLASSES
-from crispen.networks.generators import SRResNet
+from crispen.networks.generators import AnyGenerator
 from crispen.networks.weights import save_generator, save_tensors
 from crispen.training import building, memory
 from crispen.training.averaging import RunningAverage, decay_at
@@ -63,7 +63,7 @@ class Run:
     fabric: Fabric
     dataset: Dataset
     valid: Dataset | None
-    generator: SRResNet
+    generator: AnyGenerator
     average: RunningAverage
     """Of the generator's weights: what is validated and kept."""
     log: RunLog | None
@@ -131,7 +131,7 @@ def train(
         dataset, valid_dataset = _open_data(recipe, data, valid, cache=cache, watch=watch_decoding)
     memory.keep_freed_memory()
     networks = make_networks(recipe, init=init, features=features, fabric=fabric)
-    generator = cast(SRResNet, networks.generator.module)
+    generator = cast(AnyGenerator, networks.generator.module)
 
     notes = _opening_notes(recipe, run_dir, [dataset, valid_dataset], checkpoint)
     with contextlib.ExitStack() as open_files:
@@ -389,7 +389,7 @@ def _save_generator(run: Run, path: Path) -> None:
     """Write the running average as the generator that it is."""
     tensors = gathered(run.average.tensors, keep=run.fabric.is_global_zero)
     if run.fabric.is_global_zero:
-        save_generator(cast(SRResNet, building.make_copy(run.generator, tensors, run.fabric)), path)
+        save_generator(cast(AnyGenerator, building.make_copy(run.generator, tensors, run.fabric)), path)
 
 
 def _set_anywhere(flags: Sequence[bool], fabric: Fabric) -> list[bool]:

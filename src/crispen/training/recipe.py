@@ -28,6 +28,8 @@ class Table(BaseModel):
 class GeneratorTable(Table):
     """``[generator]``: the network that enlarges (the paper's Figure 4, top)."""
 
+    architecture: Literal["srresnet", "compact"] = "srresnet"
+    """The figure's, or a small network that computes all at the size of the picture and shuffles once."""
     scale: Literal[2, 4, 8] = 4
     """The factor of enlargement."""
     num_blocks: PositiveInt = 16

@@ -4,7 +4,7 @@
 a source                     what is taken
 ===========================  ==================================================================================
 folder                       all of the below in it, at any depth
-picture                      itself: PNG, JPEG, WebP, TIFF, GIF or AVIF
+picture                      itself: PNG, JPEG, WebP, TIFF, GIF, AVIF, BMP, PPM or PFM
 ``.tar``, ``.tar.gz`` …      the pictures and CIFAR files in it, read from beginning to end
 ``.zip``                     the same
 MNIST's IDX file             its pictures, with the labels of the file beside it; gzipped or not
@@ -34,7 +34,6 @@ import numpy as np
 
 from crispen import images
 from crispen.errors import DataError, PictureError
-from crispen.jobs import PICTURE_SUFFIXES
 from crispen.training.places import LocalPlace, Parts, Place, find_place
 from crispen.training.records import Bytes, decode_cifar, decode_idx
 
@@ -183,7 +182,7 @@ def _choose(listing: list[tuple[Parts, Place]], *, purpose: Purpose, source: str
 
 
 def _kind(filename: str) -> Kind | None:
-    if PurePosixPath(filename).suffix.lower() in PICTURE_SUFFIXES:
+    if PurePosixPath(filename).suffix.lower() in images.READ_SUFFIXES:
         return "picture"
     return next((kind for kind, pattern in _PATTERN_OF.items() if _matches(pattern, filename)), None)
 

@@ -21,7 +21,7 @@ from crispen.errors import ModelError
 
 _Table = TypeVar("_Table")
 
-GENERATORS = ("srresnet",)
+GENERATORS = ("srresnet", "compact")
 """The networks that an architecture may name."""
 
 Activation = Literal["prelu", "relu", "swish"]
@@ -36,7 +36,7 @@ class Architecture:
     """What `crispen.networks.generators.build_generator` needs to make the network; ``[architecture]``."""
 
     generator: str
-    """The network's name: "srresnet"."""
+    """The network's name: "srresnet" or "compact"."""
     scale: int
     """Pixels of the output for each pixel of the input, along one side."""
     num_blocks: int
@@ -53,13 +53,18 @@ class Architecture:
     @property
     def context(self) -> int:
         """How far, in pixels of the input, an output pixel sees: the network's ``context``, without torch."""
-        head, body = 4, 2 * self.num_blocks + 1
-        return math.ceil(head + body + self._reach_of_tail)
+        head, body, tail = 4, 2 * self.num_blocks + 1, self._reach_of_tail
+        if self.generator == "compact":
+            head = tail = 1
+        return math.ceil(head + body + tail)
 
     @property
-    def tail_context(self) -> int:
-        """How far, in pixels of the input, an output pixel sees in the features that enter the upsampler."""
-        return math.ceil(self._reach_of_tail)
+    def tail_context(self) -> int | None:
+        """How far, in pixels of the input, an output pixel sees in the features that enter the upsampler.
+
+        None for a network that cannot be cut there.
+        """
+        return None if self.generator == "compact" else math.ceil(self._reach_of_tail)
 
     @property
     def _reach_of_tail(self) -> float:
