@@ -3,8 +3,8 @@
     python benchmarks/artefacts.py --pictures FOLDER [--every 5] WEIGHTS.safetensors...
 
 Each picture is reduced by 4 with MATLAB's bicubic and enlarged again (bf16). Means over every 5th picture of the
-folder: PSNR on luma; checkerboard energy (`crispen.training.health.checkerboard_energy`, 0.3 for photographs); power
-of luma above half of the Nyquist frequency against the truth's, in dB. Then the largest error on pictures of a single
+folder: PSNR on luma; checkerboard energy (`crispen.training.health.checkerboard_energy`, 0.3 for photographs); fine
+detail against the truth's (`crispen.evaluation.texture_energy`). Then the largest error on pictures of a single
 colour, of 255.
 """
 
@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from crispen import images, psnr, resize
-from crispen.networks.generators import SRResNet
+from crispen.evaluation import texture_energy
+from crispen.networks.generators import AnyGenerator
 from crispen.networks.weights import load_generator
 from crispen.training.health import checkerboard_energy
 
@@ -48,16 +49,16 @@ def main() -> None:
         print("  flat colours: " + ", ".join(f"{c} {flat_error(generator, c):.1f}" for c in COLOURS))
 
 
-def measure(generator: SRResNet, file: Path) -> tuple[float, float, float]:
+def measure(generator: AnyGenerator, file: Path) -> tuple[float, float, float]:
     """PSNR, checkerboard energy, and fine detail against the truth's, in dB each."""
     hr = cast(Bytes, images.read(file).pixels)
     hr = hr[: hr.shape[0] // 4 * 4, : hr.shape[1] // 4 * 4]
     sr = enlarge(generator, resize(hr, 1 / 4))
-    return psnr(sr, hr, crop_border=4), checkerboard_energy(sr, scale=4), detail(sr) - detail(hr)
+    return psnr(sr, hr, crop_border=4), checkerboard_energy(sr, scale=4), texture_energy(sr, hr)
 
 
 @torch.inference_mode()
-def enlarge(generator: SRResNet, lr: Bytes) -> Bytes:
+def enlarge(generator: AnyGenerator, lr: Bytes) -> Bytes:
     """(H, W, 3) to (4·H, 4·W, 3)."""
     batch = torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255
     with torch.autocast("cpu", torch.bfloat16):
@@ -66,21 +67,11 @@ def enlarge(generator: SRResNet, lr: Bytes) -> Bytes:
 
 
 @torch.inference_mode()
-def flat_error(generator: SRResNet, colour: Sequence[int]) -> float:
+def flat_error(generator: AnyGenerator, colour: Sequence[int]) -> float:
     """The largest error of a channel's mean inside a picture of one colour, of 255 (fp32)."""
     expected = torch.tensor(colour, dtype=torch.float32)
     sr = generator((expected / 255).view(1, 3, 1, 1).expand(1, 3, 64, 64).contiguous()).clamp(0, 1)
     return float((255 * sr[0, :, 80:-80, 80:-80].mean((1, 2)) - expected).abs().max())
-
-
-def detail(picture: Bytes) -> float:
-    """Power of luma above half of the Nyquist frequency, in dB."""
-    luma = picture @ np.array([65.481, 128.553, 24.966]) / 255  # BT.601
-    luma -= luma.mean()
-    window = np.hanning(luma.shape[0])[:, None] * np.hanning(luma.shape[1])
-    power = np.abs(np.fft.fft2(luma * window)) ** 2
-    frequency = np.hypot(*np.meshgrid(*[np.fft.fftfreq(side) for side in luma.shape], indexing="ij"))
-    return float(10 * np.log10(power[(frequency > 0.25) & (frequency <= 0.5)].sum()))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from PIL import Image
 from crispen import images, runtimes, zoo
 from crispen.errors import PictureError, UsageError
 from crispen.images import Picture
-from crispen.runtimes import Piece, Runtime
+from crispen.runtimes import Piece, Runtime, TileTooLarge
 from crispen.tiling import Box, plan
 from crispen.upscaling import Enlargement, Upscaler, default_output
 from crispen.upscaling.rows import PictureRows, SourceRows
@@ -91,7 +91,9 @@ def by_tiles(
     runtime: Runtime, picture: NDArray[np.float32], *, tile: int, context: int
 ) -> NDArray[np.float32]:
     tiles = plan(*picture.shape[:2], tile=tile, context=context)
-    large = Enlargement(PictureRows(Picture(pixels=picture)), runtime=runtime, tiles=tiles, whole=True).result
+    large = Enlargement(
+        PictureRows(Picture(pixels=picture)), runtime=runtime, tiles=tiles, context=context, whole=True
+    ).result
     return large.pixels.astype(np.float32, copy=False)
 
 
@@ -314,15 +316,92 @@ def test_an_interrupted_enlargement_goes_on(computing_with: Callable[..., Upscal
     assert np.array_equal(enlargement.result.pixels, pixels.repeat(SCALE, axis=0).repeat(SCALE, axis=1))
 
 
-@pytest.mark.parametrize("tile", [7, 16, 100])
-@pytest.mark.parametrize("shape", [(60, 41, 3), (33, 20, 4), (1, 9, 1), (2, 2, 2)])
-def test_a_file_is_enlarged_as_a_picture_in_memory(
-    model: Model, tmp_path: Path, shape: tuple[int, ...], tile: int
+class Cramped(Nearest):
+    """A runtime on a device that has no room for windows above a size."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.refused = 0
+
+    def map(self, pieces: Iterable[Piece]) -> Generator[NDArray[np.float32]]:
+        waiting: list[Piece] = []  # what is read ahead of the results, as on a GPU
+        for piece in pieces:
+            waiting.append(piece)
+            if len(waiting) == 3:
+                yield self._enlarged(waiting.pop(0))
+        yield from map(self._enlarged, waiting)
+
+    def _enlarged(self, piece: Piece) -> NDArray[np.float32]:
+        _, height, width = piece.window.shape
+        if height * width > self.most:
+            self.refused += 1
+            raise TileTooLarge(height, width)
+        return self(piece.window[np.newaxis], core=piece.core)[0]
+
+
+@pytest.mark.parametrize("shape", [(130, 170, 4), (40, 300, 3), (300, 40, 1)])
+def test_where_a_device_runs_out_of_memory_tiles_become_smaller(
+    computing_with: Callable[..., Upscaler], tmp_path: Path, shape: tuple[int, ...]
 ) -> None:
-    images.write(images.from_array(noise(*shape)), tmp_path / "small.png")
+    picture = images.from_array(noise(*shape))
+    expected = computing_with(Nearest()).enlarge(picture).result
+    cramped = Cramped(3000)
+    enlargement = computing_with(cramped, tile=100).enlarge(picture)
+    total = len(enlargement)
+    assert len(list(enlargement)) == total == len(enlargement)  # whoever shows how far it is need not know
+    assert 1 <= cramped.refused <= 3
+    assert np.array_equal(enlargement.result.pixels, expected.pixels)
+    images.write(picture, tmp_path / "a.png")
+    written = images.read(computing_with(Cramped(3000), tile=100)(tmp_path / "a.png"))
+    assert np.array_equal(written.pixels, expected.pixels)
+    assert (written.alpha is None) == (expected.alpha is None)
+
+
+def test_memory_that_runs_out_in_the_midst_spoils_nothing(computing_with: Callable[..., Upscaler]) -> None:
+    class Shrinking(Cramped):
+        def _enlarged(self, piece: Piece) -> NDArray[np.float32]:
+            if len(self.batches) == 5:
+                self.most = 60 * 60
+            return super()._enlarged(piece)
+
+    pixels, shrinking = noise(150, 150, 3), Shrinking(1 << 20)
+    large = computing_with(shrinking, tile=50)(pixels)
+    assert shrinking.refused >= 1
+    assert np.array_equal(large, pixels.repeat(SCALE, axis=0).repeat(SCALE, axis=1))
+
+
+def test_a_device_without_memory_for_anything_is_said(computing_with: Callable[..., Upscaler]) -> None:
+    cramped = Cramped(0)
+    with pytest.raises(PictureError, match="the GPU has too little memory for"):
+        computing_with(cramped, tile=100)(noise(150, 150, 3))
+    assert 2 <= cramped.refused <= 4
+    assert not cramped.batches
+
+
+@pytest.mark.parametrize("tile", [7, 16, 100])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "suffix"),
+    [
+        ((60, 41, 3), "uint8", ".png"),
+        ((33, 20, 4), "uint8", ".png"),
+        ((1, 9, 1), "uint8", ".png"),
+        ((2, 2, 2), "uint8", ".png"),
+        ((60, 41, 3), "uint16", ".png"),
+        ((33, 20, 4), "uint16", ".tif"),
+        ((60, 41, 3), "float32", ".tif"),
+        ((33, 20, 2), "float32", ".tif"),
+    ],
+)
+def test_a_file_is_enlarged_as_a_picture_in_memory(
+    model: Model, tmp_path: Path, shape: tuple[int, ...], dtype: str, suffix: str, tile: int
+) -> None:
+    small, large = tmp_path / f"small{suffix}", tmp_path / f"large{suffix}"
+    images.write(images.from_array(noise(*shape, dtype=dtype)), small)
     upscaler = Upscaler(model, precision="fp32", tile=tile)
-    written = images.read(upscaler(tmp_path / "small.png"))
-    expected = upscaler(images.read(tmp_path / "small.png"))
+    written = images.read(upscaler(small, output=large))
+    expected = upscaler(images.read(small))
+    assert written.pixels.dtype == expected.pixels.dtype == dtype
     assert np.array_equal(written.pixels, expected.pixels)
     assert (written.alpha is None) == (expected.alpha is None)
     if written.alpha is not None and expected.alpha is not None:
@@ -336,7 +415,7 @@ def test_rows_of_a_file_are_held_only_as_long_as_they_are_needed(tmp_path: Path)
         rows = SourceRows(source)
         for top, bottom in ((0, 7), (0, 20), (15, 30), (30, 31), (31, 50)):
             rows.give_up(top)
-            assert np.array_equal(rows.between(top, bottom).pixels, pixels[top:bottom])
+            assert np.array_equal(rows.cut(Box(top, 0, bottom, 4)).pixels, pixels[top:bottom])
             assert rows.held <= bottom - top
 
 

@@ -14,6 +14,7 @@ the next band is computed.
 """
 
 from crispen.upscaling.enlargement import Enlargement, Step
-from crispen.upscaling.upscaler import Upscaler, default_output, names_folder
+from crispen.upscaling.naming import default_output
+from crispen.upscaling.upscaler import Upscaler, names_folder
 
 __all__ = ["Enlargement", "Step", "Upscaler", "default_output", "names_folder"]

@@ -79,7 +79,8 @@ def project(sr: NDArray[np.float32], lr: NDArray[np.float32]) -> NDArray[np.floa
     result = sr.clip(0, 1)
     for number in range(_ROUNDS):
         missing = lr - _columns(down.reduce, _rows(across.reduce, result))
-        missing = down.inverse @ missing @ across.inverse * (_RELAXATION if number else 1)
+        missing = np.matmul(down.inverse @ missing, across.inverse, dtype=np.float32)
+        missing *= _RELAXATION if number else 1.0
         result += _rows(across.transpose, _columns(down.transpose, missing))
         np.clip(result, 0, 1, out=result)
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from crispen import __version__, images
@@ -12,8 +12,9 @@ from crispen.images.provenance import Statement, tagged
 from crispen.upscaling.enlargement import Enlargement, Step, strips_of
 from crispen.upscaling.rows import Readable, StripSource
 from crispen.upscaling.sizes import Dimensions, Size, passes
-from crispen.upscaling.survey import Survey, survey
+from crispen.upscaling.survey import SURVEYED_ROWS, Survey, in_strips, survey
 from crispen.upscaling.upscaler import Upscaler
+from crispen.zoo import Model
 
 Watch = Callable[[Iterable[Step], int], Iterable[Step]]
 """Passes the steps of an enlargement on, and shows how far it is; the number is how many there will be."""
@@ -22,16 +23,15 @@ MAX_MEGAPIXELS = 1000.0
 """Above this a picture is refused, unless its user says otherwise: it is more likely to be an attack."""
 
 _MM_PER_INCH = 25.4
-_SURVEYED_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
     """What is asked of a result, beside its pixels."""
 
-    size: Size = Size()
+    size: Size = field(default_factory=Size)
     """How large."""
-    encoding: Encoding = Encoding()
+    encoding: Encoding = field(default_factory=Encoding)
     """In which format, where the file's name does not say it, and how good."""
     dpi: float | None = None
     """Pixels per inch that the file states; None scales those of the picture, so that the size in print stays."""
@@ -124,8 +124,9 @@ class _Job:
         """Enlarge one page after the other, each held as a whole."""
         for page in pages:
             picture = page
-            for _ in range(self._passes(page.header, size)):
-                enlargement = self.upscaler.enlarge(picture)
+            noise = survey(in_strips(page), noise=self.upscaler.grain).noise
+            for grain in self.upscaler.grain_of_passes(page.header, size, noise):
+                enlargement = self.upscaler.enlarge(picture, grain=grain)
                 for _ in self.watch(enlargement, len(enlargement) * len(pages)):
                     pass
                 picture = enlargement.result
@@ -135,20 +136,20 @@ class _Job:
         """The rows as the network leaves them, and their header: the next larger size that it makes."""
         readable: Readable = opened
         enlargement: Enlargement | None = None
-        for _ in range(self._passes(opened.header, size)):
+        for grain in self.upscaler.grain_of_passes(opened.header, size, seen.noise):
             if enlargement is not None:
                 readable = StripSource(enlargement.header, strips_of(enlargement))
-            enlargement = self.upscaler.enlarge_source(readable, binary_alpha=seen.binary_alpha)
+            enlargement = self.upscaler.enlarge_source(readable, binary_alpha=seen.binary_alpha, grain=grain)
         if enlargement is None:
-            return opened.strips(_SURVEYED_ROWS), opened.header
+            return opened.strips(SURVEYED_ROWS), opened.header
         return strips_of(self.watch(enlargement, len(enlargement))), enlargement.header
 
     def _survey(self, small: Header) -> Survey:
-        """Read the file once more beforehand, where it could be transparent."""
-        if not small.has_alpha:
+        """Read the file once more beforehand, where it could be transparent, or its grain is to be kept."""
+        if not (small.has_alpha or self.upscaler.grain):
             return Survey()
         with images.open(self.source, max_megapixels=self.wishes.max_megapixels) as opened:
-            return survey(opened.strips(_SURVEYED_ROWS))
+            return survey(opened.strips(SURVEYED_ROWS), noise=self.upscaler.grain)
 
     def _passes(self, small: Header, size: Dimensions) -> int:
         return passes(small.width, small.height, size, scale=self.upscaler.scale)
@@ -161,7 +162,8 @@ class _Job:
         large = replace(small, width=size.width, height=size.height, resolution=self._resolution(small, size))
         if not (self.wishes.tag and self._passes(small, size)):
             return large
-        xmp = tagged(large.attachments.get("xmp-data"), self._statement(small, size))
+        said = statement(self.upscaler.model, Dimensions(small.width, small.height), size)
+        xmp = tagged(large.attachments.get("xmp-data"), said)
         return replace(large, attachments={**large.attachments, "xmp-data": xmp})
 
     def _resolution(self, small: Header, size: Dimensions) -> tuple[float, float] | None:
@@ -176,14 +178,15 @@ class _Job:
             small.resolution[1] * size.height / small.height,
         )
 
-    def _statement(self, small: Header, size: Dimensions) -> Statement:
-        model = self.upscaler.model
-        return Statement(
-            model=model.name,
-            weights_sha256=model.weights_sha256,
-            version=__version__,
-            scale=size.width / small.width,
-            width=size.width,
-            height=size.height,
-            generative=model.card is None or model.card.generative,
-        )
+
+def statement(model: Model, small: Dimensions, large: Dimensions) -> Statement:
+    """Return what a result says of itself: that ``model`` made ``large`` of ``small``."""
+    return Statement(
+        model=model.name,
+        weights_sha256=model.weights_sha256,
+        version=__version__,
+        scale=large.width / small.width,
+        width=large.width,
+        height=large.height,
+        generative=model.card is None or model.card.generative,
+    )

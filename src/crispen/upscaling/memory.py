@@ -30,7 +30,7 @@ class Cost(NamedTuple):
         return Cost(self.per_pixel * scale**2 / 16, self.fixed * scale**2 / 16)
 
 
-# Measured for windows of 160 to 1104 pixels a side: benchmarks/memory.py.
+# Measured for windows of 160 to 1104 pixels a side, cut at the features to 800: benchmarks/memory.py.
 _WHOLE = {
     ("openvino", "bf16"): Cost(3900),
     ("openvino", "fp32"): Cost(6700),
@@ -38,8 +38,8 @@ _WHOLE = {
     ("torch", "fp32"): Cost(11200),
 }
 _CUT_AT_FEATURES = {
-    ("openvino", "bf16"): Cost(700, 130e6),
-    ("openvino", "fp32"): Cost(1250, 270e6),
+    ("openvino", "bf16"): Cost(850, 120e6),
+    ("openvino", "fp32"): Cost(1450, 220e6),
 }
 
 
@@ -48,11 +48,6 @@ def cost_of(choice: Choice, *, scale: int, has_features: bool) -> Cost:
     key = (choice.runtime, "fp32" if choice.precision == "fp32" else "bf16")  # the others have its features
     cost = _CUT_AT_FEATURES.get(key, _WHOLE[key]) if has_features else _WHOLE[key]
     return cost.scaled(scale)
-
-
-def free_memory(choice: Choice) -> int | None:
-    """Bytes that are free where a choice computes; None where the system does not say."""
-    return runtimes.free_memory(choice.device)
 
 
 def left_beside(result: Header) -> int | None:

@@ -1,4 +1,4 @@
-"""The rows of a picture, wherever it is: in memory, or in a file that is read downwards."""
+"""The pixels of a picture, wherever it is: in memory, or in a file that is read downwards."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing import Protocol, cast
 import numpy as np
 
 from crispen.images import BLEED_REACH, Header, Picture, Pixels, bleed
+from crispen.tiling import Box
 
 
 class Rows(Protocol):
-    """A picture of which some rows can be had."""
+    """A picture that is asked for parts of it, from top to bottom."""
 
     header: Header
     """The picture without its pixels."""
+    extent: Box
+    """Where pixels can be had: the whole picture, or beyond it."""
 
-    def between(self, top: int, bottom: int) -> Picture:
-        """Return rows ``top`` to ``bottom``, half-open, which must not have been given up."""
+    def cut(self, box: Box) -> Picture:
+        """Return the pixels in a box inside `extent`, of which no row must have been given up."""
         ...
 
     def give_up(self, top: int) -> None:
@@ -26,18 +29,16 @@ class Rows(Protocol):
 
 
 class PictureRows:
-    """The rows of a picture in memory."""
+    """A picture in memory."""
 
     def __init__(self, picture: Picture) -> None:
         self.header: Header = picture.header
+        self.extent: Box = extent_of(picture.header)
         self._picture = picture
 
-    def between(self, top: int, bottom: int) -> Picture:
+    def cut(self, box: Box) -> Picture:
         """See `Rows`; nothing is copied."""
-        alpha = self._picture.alpha
-        return Picture(
-            pixels=self._picture.pixels[top:bottom], alpha=None if alpha is None else alpha[top:bottom]
-        )
+        return part(self._picture, box)
 
     def give_up(self, top: int) -> None:
         """Nothing is gained: the picture is its owner's."""
@@ -58,6 +59,7 @@ class SourceRows:
 
     def __init__(self, source: Readable) -> None:
         self.header: Header = source.header
+        self.extent: Box = extent_of(source.header)
         self._source = source
         self._top = 0
         self._held: Picture | None = None
@@ -67,19 +69,19 @@ class SourceRows:
         """How many rows are held."""
         return 0 if self._held is None else self._held.height
 
-    def between(self, top: int, bottom: int) -> Picture:
+    def cut(self, box: Box) -> Picture:
         """See `Rows`.
 
         Raises:
             PictureError: where the file is damaged or cut short.
         """
         held_until = self._top + self.held
-        if bottom > held_until:
-            fresh = self._source.rows(bottom - held_until)
+        if box.bottom > held_until:
+            fresh = self._source.rows(box.bottom - held_until)
             self._held = fresh if self._held is None else _joined(self._held, fresh)
         assert self._held is not None
-        assert self._top <= top
-        return PictureRows(self._held).between(top - self._top, bottom - self._top)
+        assert self._top <= box.top
+        return part(self._held, box.moved(-self._top, 0))
 
     def give_up(self, top: int) -> None:
         """See `Rows`."""
@@ -87,24 +89,25 @@ class SourceRows:
         if self._held is None or gone <= 0:
             return
         assert gone <= self.held, "rows cannot be passed over"
-        self._held = PictureRows(self._held).between(gone, self.held) if gone < self.held else None
+        self._held = rows_of(self._held, gone, self.held) if gone < self.held else None
         self._top = top
 
 
 class BledRows:
-    """The rows of a transparent picture, with colours where it cannot be seen through: see `crispen.images.bleed`."""
+    """A transparent picture, with colours where it cannot be seen through: see `crispen.images.bleed`."""
 
     def __init__(self, rows: Rows) -> None:
         self.header: Header = rows.header
+        self.extent: Box = rows.extent
         self._rows = rows
 
-    def between(self, top: int, bottom: int) -> Picture:
+    def cut(self, box: Box) -> Picture:
         """See `Rows`."""
-        first, last = max(0, top - BLEED_REACH), min(self.header.height, bottom + BLEED_REACH)
-        seen = self._rows.between(first, last)
+        around = box.grown(BLEED_REACH, inside=self.extent)
+        seen = self._rows.cut(around)
         assert seen.alpha is not None
         bled = Picture(pixels=bleed(seen.pixels, seen.alpha), alpha=seen.alpha)
-        return PictureRows(bled).between(top - first, bottom - first)
+        return part(bled, box.within(around))
 
     def give_up(self, top: int) -> None:
         """See `Rows`."""
@@ -124,10 +127,26 @@ class StripSource:
         while self._left is None or self._left.height < count:
             strip = next(self._strips)
             self._left = strip if self._left is None else _joined(self._left, strip)
-        rows = PictureRows(self._left)
-        taken = rows.between(0, count)
-        self._left = rows.between(count, self._left.height) if count < self._left.height else None
-        return taken
+        left, self._left = self._left, None
+        if count < left.height:
+            self._left = rows_of(left, count, left.height)
+        return rows_of(left, 0, count)
+
+
+def extent_of(header: Header) -> Box:
+    """The whole picture."""
+    return Box(0, 0, header.height, header.width)
+
+
+def part(picture: Picture, box: Box) -> Picture:
+    """Return the pixels in a box, as a view, without what lies beside them."""
+    alpha = None if picture.alpha is None else picture.alpha[box.slices]
+    return Picture(pixels=picture.pixels[box.slices], alpha=alpha)
+
+
+def rows_of(picture: Picture, top: int, bottom: int) -> Picture:
+    """Return rows ``top`` to ``bottom``, half-open, as a view."""
+    return part(picture, Box(top, 0, bottom, picture.width))
 
 
 def _joined(upper: Picture, lower: Picture) -> Picture:

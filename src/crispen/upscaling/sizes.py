@@ -29,6 +29,10 @@ class Dimensions(NamedTuple):
     width: int
     height: int
 
+    def even(self) -> Dimensions:
+        """The nearest with even sides, as films have them."""
+        return Dimensions(*(max(2, 2 * round(side / 2)) for side in self))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
@@ -64,6 +68,11 @@ class Size:
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise UsageError(f"--{name} must be above 0, not {value:g}")
 
+    @property
+    def is_scale(self) -> bool:
+        """Whether all pictures grow by one factor: the one that is asked for, or the network's."""
+        return (self.width, self.height, self.fit, self.paper, self.megapixels) == (None,) * 5
+
     def of(self, width: int, height: int, *, scale: int) -> Dimensions:
         """Return what a picture of ``width`` × ``height`` becomes, where a network's ``scale`` is the default."""
         if self.fit is not None:
@@ -80,6 +89,10 @@ class Size:
         if self.height is not None:
             return Dimensions(max(1, round(width * self.height / height)), self.height)
         return _times(width, height, scale if self.scale is None else self.scale)
+
+
+MODELS_SIZE = Size()
+"""What a model makes of a picture by itself."""
 
 
 def parse_box(text: str) -> Dimensions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from pathlib import Path
@@ -12,18 +13,21 @@ from numpy.typing import NDArray
 
 from crispen import images, runtimes, tiling, zoo
 from crispen.errors import UsageError
-from crispen.images import Picture
+from crispen.images import Header, Picture
 from crispen.runtimes import Blend, Choice, Device, Precision, Runtime, RuntimeName
-from crispen.upscaling import memory
+from crispen.upscaling import memory, wrapping
 from crispen.upscaling.consistent import REACH, ConsistentRuntime
-from crispen.upscaling.enlargement import Enlargement, enlarged
+from crispen.upscaling.enlargement import ALPHA_REACH, Enlargement, enlarged
+from crispen.upscaling.grain import NO_GRAIN, Grain, Noise, missing_grain
+from crispen.upscaling.naming import default_output
 from crispen.upscaling.rows import BledRows, PictureRows, Readable, Rows, SourceRows
+from crispen.upscaling.sizes import MODELS_SIZE, Dimensions, Size, passes
+from crispen.upscaling.survey import in_strips, survey
+from crispen.upscaling.wrapping import WrappedRows
 from crispen.zoo import Model
 
 if TYPE_CHECKING:
     from PIL import Image
-
-_BICUBIC_REACH = 2  # how far, in pixels of the small picture, interpolated alpha sees
 
 
 class Upscaler:
@@ -40,9 +44,11 @@ class Upscaler:
         strength: how much detail a GAN may add: 1 is the model itself, 0 the faithful one that its card names,
             and between them lie weights between theirs.
         consistent: whether the result, reduced again, must be the picture; see `crispen.upscaling.consistent`.
+        wrap: whether pictures are seamless textures, which go on at the opposite border.
+        grain: whether results get as much grain as the picture has; see `crispen.upscaling.grain`.
 
     Raises:
-        UsageError: for arguments that cannot be.
+        UsageError: for arguments that cannot be, and for ``grain`` in a result that is to be ``consistent``.
         ModelError: for a model without the file that the runtime needs.
         MissingExtra: for the torch runtime where torch is not installed.
     """
@@ -57,13 +63,20 @@ class Upscaler:
         tile: int | None = None,
         strength: float = 1.0,
         consistent: bool = False,
+        wrap: bool = False,
+        grain: bool = False,
     ) -> None:
         _check_tile(tile)
+        if consistent and grain:
+            raise UsageError("grain cannot be had with consistent: the picture does not have what it adds")
         self.model = model
         self._choice = runtimes.choose(model, runtime=runtime, device=device, precision=precision)
         self._exact_when_deep = precision == "auto"
         self._blend = _blend(model, strength)
         self._consistent = consistent
+        self._wrap = wrap
+        self.grain = grain
+        """Whether results are to have the grain of their pictures."""
         self._tile = tile
         self._open: dict[Choice, Runtime] = {}
         self._opening = threading.Lock()
@@ -78,6 +91,12 @@ class Upscaler:
         """What computes 8-bit pictures: runtime, device and precision, for reports."""
         return self._opened(self._choice).description
 
+    @property
+    def identity(self) -> str:
+        """All that results depend on beside the picture: what was begun with another must not be gone on with."""
+        start = f"{self._blend.faithful.weights_sha256} {self._blend.strength}" if self._blend else ""
+        return f"{self.model.weights_sha256} {start} {self.description} wrap={self._wrap} grain={self.grain}"
+
     @overload
     def __call__(
         self,
@@ -85,16 +104,17 @@ class Upscaler:
         *,
         output: str | os.PathLike[str] | None = None,
         force: bool = False,
+        size: Size = MODELS_SIZE,
     ) -> Path: ...
 
     @overload
-    def __call__(self, picture: Picture) -> Picture: ...
+    def __call__(self, picture: Picture, *, size: Size = MODELS_SIZE) -> Picture: ...
 
     @overload
-    def __call__(self, picture: NDArray[Any]) -> NDArray[Any]: ...
+    def __call__(self, picture: NDArray[Any], *, size: Size = MODELS_SIZE) -> NDArray[Any]: ...
 
     @overload
-    def __call__(self, picture: Image.Image) -> Image.Image: ...
+    def __call__(self, picture: Image.Image, *, size: Size = MODELS_SIZE) -> Image.Image: ...
 
     def __call__(
         self,
@@ -102,6 +122,7 @@ class Upscaler:
         *,
         output: str | os.PathLike[str] | None = None,
         force: bool = False,
+        size: Size = MODELS_SIZE,
     ) -> object:
         """Enlarge a picture of any kind and return the same kind.
 
@@ -109,6 +130,7 @@ class Upscaler:
             picture: a path; a PIL image; an array that `crispen.images.from_array` takes; a `Picture`.
             output: for a path: where to write, a file or a folder that exists; by default `default_output`.
             force: for a path: whether to overwrite what is there.
+            size: how large the result is to be; by default what the model makes.
 
         Returns:
             The enlarged picture; for a path, the path that was written.
@@ -119,70 +141,125 @@ class Upscaler:
             ModelError: for damaged files of the model.
         """
         if isinstance(picture, str | os.PathLike):
-            return self._enlarge_file(Path(cast(str, picture)), output=output, force=force)
+            return self._enlarge_file(Path(cast(str, picture)), output=output, force=force, size=size)
         if output is not None or force:
             raise UsageError("output and force are for paths: other pictures are returned, not written")
         if isinstance(picture, Picture):
-            return self.enlarge(picture).result
+            return self._enlarged(picture, size)
         if isinstance(picture, np.ndarray):
             array = cast(NDArray[Any], picture)
-            return images.to_array(self.enlarge(images.from_array(array)).result, like=array)
+            return images.to_array(self._enlarged(images.from_array(array), size), like=array)
         if images.is_pil(picture):
             image = cast("Image.Image", picture)
-            return images.to_pil(self.enlarge(images.from_pil(image)).result, like=image)
+            return images.to_pil(self._enlarged(images.from_pil(image), size), like=image)
         raise UsageError(f"a picture must be a path, a PIL image or an array, not a {type(picture).__name__}")
 
-    def enlarge(self, picture: Picture) -> Enlargement:
+    def enlarge(self, picture: Picture, *, grain: Grain | None = None) -> Enlargement:
         """Prepare the enlargement of a picture in memory, to be done tile by tile.
+
+        Args:
+            picture: the picture.
+            grain: what is added; by default, where the upscaler keeps grain, what the result would lack.
 
         Raises:
             PictureError: for a result that is too large for the memory.
             ModelError: for damaged files of the model.
         """
-        binary_alpha = picture.alpha is not None and images.is_binary(picture.alpha)
-        return self._enlargement(PictureRows(picture), whole=True, binary_alpha=binary_alpha)
+        seen = survey(in_strips(picture), noise=self.grain and grain is None)
+        if seen.noise is not None:
+            grain = missing_grain(seen.noise, lambda sample: self.enlarge(sample, grain=NO_GRAIN).result)
+        return self._enlargement(
+            PictureRows(picture), whole=True, binary_alpha=seen.binary_alpha, grain=grain or NO_GRAIN
+        )
 
-    def enlarge_source(self, source: Readable, *, binary_alpha: bool = False) -> Enlargement:
+    def enlarge_source(
+        self, source: Readable, *, binary_alpha: bool = False, grain: Grain = NO_GRAIN
+    ) -> Enlargement:
         """Prepare the enlargement of a picture that is read downwards; neither it nor the result is ever held whole.
+
+        With ``wrap`` the picture is.
 
         Args:
             source: see `crispen.images.open`.
             binary_alpha: whether its alpha channel, if any, is 0 or full everywhere; see `crispen.images.is_binary`.
+            grain: what is added; only who has seen the whole picture can tell what the result would lack.
 
         Raises:
             ModelError: for damaged files of the model.
         """
-        return self._enlargement(SourceRows(source), whole=False, binary_alpha=binary_alpha)
+        return self._enlargement(SourceRows(source), whole=False, binary_alpha=binary_alpha, grain=grain)
 
-    def _enlargement(self, small: Rows, *, whole: bool, binary_alpha: bool) -> Enlargement:
+    def grain_of_passes(self, small: Header, wanted: Dimensions, noise: Noise | None) -> list[Grain]:
+        """Tell what to add in each pass through the network, from ``small`` to the size ``wanted``.
+
+        That is nothing in all but the last, and nowhere without ``noise``, which is that of the small picture.
+        """
+        count = passes(small.width, small.height, wanted, scale=self.scale)
+        if noise is None or not count:
+            return [NO_GRAIN] * count
+
+        def enlarge(sample: Picture) -> Picture:
+            width = round(sample.width * wanted.width / small.width)
+            height = round(sample.height * wanted.height / small.height)
+            for _ in range(count):
+                sample = self.enlarge(sample, grain=NO_GRAIN).result
+            return images.resized(sample, width=width, height=height)
+
+        area = small.width * small.height * self.scale ** (2 * count)
+        coarseness = math.sqrt(area / (wanted.width * wanted.height))
+        return [NO_GRAIN] * (count - 1) + [missing_grain(noise, enlarge, coarseness=coarseness)]
+
+    def _enlargement(self, small: Rows, *, whole: bool, binary_alpha: bool, grain: Grain) -> Enlargement:
+        if self._wrap:
+            small = WrappedRows(small)
         if small.header.has_alpha:
             small = BledRows(small)
         choice = self._choice_for(small.header.bit_depth)
         runtime = self._opened(choice)
         large = enlarged(small.header, scale=self.scale)
         left = memory.left_beside(large) if whole else runtimes.free_memory("cpu")
-        context = max(self.model.context, _BICUBIC_REACH) + (REACH if self._consistent else 0)
+        context = max(self.model.context, ALPHA_REACH) + (REACH if self._consistent else 0)
         tile = self._tile or memory.square_tile(
             left if choice.device == "cpu" else runtimes.free_memory(choice.device),
             context=context,
             cost=memory.cost_of(choice, scale=self.scale, has_features=self.model.tail_context is not None),
         )
-        tiles = tiling.plan(
+        tiles = (wrapping.plan if self._wrap else tiling.plan)(
             small.header.height,
             small.header.width,
             tile=tile,
             tile_height=tile if whole else memory.band_height(large, scale=self.scale, tile=tile),
             context=context,
         )
-        return Enlargement(small, runtime=runtime, tiles=tiles, whole=whole, binary_alpha=binary_alpha)
+        return Enlargement(
+            small,
+            runtime=runtime,
+            tiles=tiles,
+            context=context,
+            whole=whole,
+            binary_alpha=binary_alpha,
+            grain=grain,
+        )
 
-    def _enlarge_file(self, path: Path, *, output: str | os.PathLike[str] | None, force: bool) -> Path:
+    def _enlarged(self, picture: Picture, size: Size) -> Picture:
+        """Enlarge a picture in memory as often as its size takes, and then to that."""
+        wanted = size.of(picture.width, picture.height, scale=self.scale)
+        noise = survey(in_strips(picture), noise=self.grain).noise
+        for grain in self.grain_of_passes(picture.header, wanted, noise):
+            picture = self.enlarge(picture, grain=grain).result
+        return images.resized(picture, width=wanted.width, height=wanted.height)
+
+    def _enlarge_file(
+        self, path: Path, *, output: str | os.PathLike[str] | None, force: bool, size: Size
+    ) -> Path:
         from crispen.upscaling import files  # which needs upscalers
 
-        target = default_output(path, self.scale)
-        if output is not None:
-            target = Path(output, target.name) if names_folder(output) else Path(output)
-        files.enlarge_file(path, target, self, force=force)
+        if output is not None and not names_folder(output):
+            target = Path(output)
+        else:
+            beside = default_output(path, self.scale, size=size)
+            target = beside if output is None else Path(output, beside.name)
+        files.enlarge_file(path, target, self, wishes=files.Wishes(size=size), force=force)
         return target
 
     def _choice_for(self, bit_depth: int) -> Choice:
@@ -212,12 +289,6 @@ def _blend(model: Model, strength: float) -> Blend | None:
             f"strength must be 1 for {model.name}, as it has no faithful model from which to go to it"
         )
     return Blend(zoo.find(model.card.faithful), strength)
-
-
-def default_output(path: str | os.PathLike[str], scale: int) -> Path:
-    """Return where the enlargement of ``path`` goes if nothing else is said: ``NAME-x4.png`` beside it."""
-    path = Path(path)
-    return path.with_name(f"{path.stem}-x{scale}.png")
 
 
 def names_folder(output: str | os.PathLike[str]) -> bool:

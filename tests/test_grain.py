@@ -1,0 +1,228 @@
+"""What is enlarged has the grain that it had: as strong, the same however it is cut, and none where there was none."""
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from crispen import images, runtimes, zoo
+from crispen.errors import UsageError
+from crispen.images import DTYPE_OF, WHITE_OF, Picture
+from crispen.runtimes import Piece
+from crispen.tiling import Box
+from crispen.upscaling import Upscaler
+from crispen.upscaling.files import Wishes, enlarge_file
+from crispen.upscaling.grain import NO_GRAIN, Grain, Noise, missing_grain
+from crispen.upscaling.sizes import Size
+from crispen.upscaling.survey import survey
+
+
+@pytest.fixture(scope="module")
+def upscaler() -> Upscaler:
+    return Upscaler(zoo.find("srresnet-x4"), precision="fp32", grain=True)
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_model: Path) -> Upscaler:
+    return Upscaler(zoo.find(tiny_model), precision="fp32", tile=20, grain=True)
+
+
+def shading(height: int, width: int) -> NDArray[np.float64]:
+    """(H, W, 3): what a wall or a sky may look like, in [0, 1]."""
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    light = 0.3 + 0.3 * x + 0.15 * np.sin(2 * y)
+    return np.stack([light, 0.9 * light + 0.05, 0.8 * light + 0.12], axis=2)
+
+
+def photo(
+    *, sigma: float, height: int = 64, width: int = 96, bit_depth: int = 8, gray: bool = False
+) -> Picture:
+    """Shading with white noise, of ``sigma`` levels of 255, in luma."""
+    noise = np.random.default_rng(7).normal(0, sigma / 255, (height, width, 1))
+    values = (shading(height, width) + noise).clip(0, 1)[..., : 1 if gray else 3]
+    if bit_depth < 32:
+        values = np.rint(values * WHITE_OF[bit_depth])
+    return images.from_array(values.astype(DTYPE_OF[bit_depth]))
+
+
+def level(*strips: Picture) -> float:
+    noise = Noise()
+    for strip in strips:
+        noise.look(strip)
+    return 255 * noise.level
+
+
+@pytest.mark.parametrize("bit_depth", [8, 16, 32])
+@pytest.mark.parametrize("sigma", [1, 2, 5, 10])
+def test_noise_is_measured(sigma: float, bit_depth: int) -> None:
+    assert level(photo(sigma=sigma, height=256, width=256, bit_depth=bit_depth)) == pytest.approx(
+        sigma, rel=0.1
+    )
+
+
+def test_edges_and_texture_beside_flat_places_are_not_taken_for_noise() -> None:
+    pixels = photo(sigma=3, height=256, width=256).pixels.copy()
+    pixels[:192] = np.random.default_rng(0).integers(0, 256, (192, 256, 3))
+    assert level(images.from_array(pixels)) == pytest.approx(3, rel=0.15)
+
+
+def test_strips_are_measured_as_the_picture() -> None:
+    whole = photo(sigma=4, height=256, width=128)
+    strips = [images.from_array(whole.pixels[top : top + 64]) for top in range(0, 256, 64)]
+    assert level(*strips) == level(whole)
+
+
+def test_what_cannot_be_seen_is_not_measured() -> None:
+    picture = photo(sigma=4, height=128, width=128)
+    alpha = np.zeros((128, 128), np.uint8)
+    assert level(Picture(pixels=picture.pixels, alpha=alpha)) == 0
+    alpha[:64] = 255
+    assert level(Picture(pixels=picture.pixels, alpha=alpha)) == level(images.from_array(picture.pixels[:64]))
+
+
+@pytest.mark.parametrize("sigma", [1.5, 3, 6, 12])
+def test_the_result_is_as_noisy_as_the_picture(upscaler: Upscaler, sigma: float) -> None:
+    small = photo(sigma=sigma)
+    assert level(upscaler(small)) == pytest.approx(level(small), rel=0.15)
+
+
+def test_noise_of_colours_counts_as_much_as_it_is_seen(upscaler: Upscaler) -> None:
+    noise = np.random.default_rng(0).normal(0, 8, (64, 96, 3))
+    small = images.from_array(np.rint(255 * shading(64, 96) + noise).clip(0, 255).astype(np.uint8))
+    assert level(upscaler(small)) == pytest.approx(level(small), rel=0.15)
+
+
+@pytest.mark.parametrize("bit_depth", [16, 32])
+def test_at_any_depth(upscaler: Upscaler, bit_depth: int) -> None:
+    small = photo(sigma=4, bit_depth=bit_depth)
+    assert level(upscaler(small)) == pytest.approx(level(small), rel=0.15)
+
+
+def test_the_mean_stays(upscaler: Upscaler) -> None:
+    small = photo(sigma=10)
+    plain = upscaler.enlarge(small, grain=NO_GRAIN).result.pixels
+    assert np.abs((upscaler(small).pixels - plain.astype(float)).mean(axis=(0, 1))).max() < 0.1
+
+
+@pytest.mark.parametrize("value", [0.0, 0.01, 0.5, 0.98, 1.0])
+def test_nothing_is_cut_off_in_black_and_white(value: float) -> None:
+    channels = np.full((3, 1024, 1024), value, np.float32)
+    Grain(0.05).add_to(channels, Box(0, 0, 1024, 1024))
+    assert 0 <= channels.min() <= channels.max() <= 1
+    assert channels.mean() == pytest.approx(value, abs=2e-4)
+    assert (channels.std() > 0) == (0 < value < 1)
+
+
+def test_gray_stays_gray(upscaler: Upscaler) -> None:
+    small = photo(sigma=5, gray=True)
+    assert upscaler(small).pixels.shape == (256, 384, 1)
+    added = np.full((3, 8, 8), 0.5, np.float32)
+    Grain(0.05).add_to(added, Box(0, 0, 8, 8))
+    assert np.array_equal(added[0], added[1])
+    assert np.array_equal(added[0], added[2])
+
+
+@pytest.mark.parametrize("sigma", [0, 0.2])
+def test_a_clean_picture_gets_none(tiny: Upscaler, sigma: float) -> None:
+    small = photo(sigma=sigma)
+    assert np.array_equal(tiny(small).pixels, tiny.enlarge(small, grain=NO_GRAIN).result.pixels)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (15, 40), (17, 16)])
+def test_small_and_drawn_pictures_get_none(tiny: Upscaler, shape: tuple[int, int]) -> None:
+    pixels = np.zeros((*shape, 3), np.uint8)
+    pixels[:, ::2] = (255, 40, 90)
+    assert np.array_equal(tiny(pixels), tiny.enlarge(images.from_array(pixels), grain=NO_GRAIN).result.pixels)
+
+
+def test_without_grain_nothing_changes(tiny: Upscaler, tiny_model: Path) -> None:
+    small = photo(sigma=8)
+    plain = Upscaler(zoo.find(tiny_model), precision="fp32", tile=20)(small)
+    assert np.array_equal(plain.pixels, tiny.enlarge(small, grain=NO_GRAIN).result.pixels)
+    assert not np.array_equal(plain.pixels, tiny(small).pixels)
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 5, 7), Box(1000, 3, 1100, 60), Box(2040, 1020, 2060, 3000)])
+def test_grain_depends_on_the_place_alone(box: Box) -> None:
+    whole = np.full((1, 2100, 3000), 0.4, np.float32)
+    tile = whole[:, *box.slices].copy()
+    Grain(0.02, coarseness=1.3).add_to(whole, Box(0, 0, 2100, 3000))
+    Grain(0.02, coarseness=1.3).add_to(tile, box)
+    assert np.array_equal(tile, whole[:, *box.slices])
+
+
+def test_tiles_and_interruptions_do_not_show(tiny_model: Path) -> None:
+    small, grain = photo(sigma=5), Grain(0.02)
+
+    def pixels(tile: int) -> NDArray[np.int_]:
+        upscaler = Upscaler(zoo.find(tiny_model), precision="fp32", tile=tile)
+        enlargement = upscaler.enlarge(small, grain=grain)
+        next(iter(enlargement))  # and given up
+        return enlargement.result.pixels.astype(int)
+
+    assert np.abs(pixels(9) - pixels(200)).max() <= 1  # where rounding was close
+
+
+def test_a_file_gets_the_grain_of_a_picture_in_memory(tiny: Upscaler, tmp_path: Path) -> None:
+    small = photo(sigma=6, height=300, width=20)  # more than is looked at in one go
+    images.write(small, tmp_path / "a.png")
+    written = images.read(tiny(tmp_path / "a.png"))
+    assert np.array_equal(written.pixels, tiny(small).pixels)
+
+
+class Smoothing:
+    """A runtime that leaves nothing of the noise."""
+
+    scale = 4
+    description = "smoothing"
+
+    def __call__(self, batch: NDArray[np.float32], *, core: Box | None = None) -> NDArray[np.float32]:
+        return np.stack([self._enlarged(one, core or Box(0, 0, *one.shape[1:])) for one in batch])
+
+    def map(self, pieces: Iterable[Piece]) -> Generator[NDArray[np.float32]]:
+        return (self._enlarged(*piece) for piece in pieces)
+
+    def _enlarged(self, window: NDArray[np.float32], core: Box) -> NDArray[np.float32]:
+        smooth = images.resize(images.resize(window.transpose(1, 2, 0), 1 / 8), 32)
+        return smooth[core.scaled(4).slices].transpose(2, 0, 1).copy()
+
+
+@pytest.mark.parametrize("scale", [1.5, 3.0, 4.0, 6.0, 16.0])
+def test_any_size_has_the_grain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, scale: float
+) -> None:
+    def open_runtime(_model: object, **_: object) -> Smoothing:
+        return Smoothing()
+
+    monkeypatch.setattr(runtimes, "open_runtime", open_runtime)
+    upscaler = Upscaler(zoo.find(tiny_model), grain=True, tile=1000)
+    small = photo(sigma=5, height=64, width=64)
+    images.write(small, tmp_path / "a.png")
+    enlarge_file(tmp_path / "a.png", tmp_path / "b.png", upscaler, wishes=Wishes(size=Size(scale=scale)))
+    written = images.read(tmp_path / "b.png")
+    assert level(written) == pytest.approx(level(small), rel=0.15)
+    assert np.array_equal(written.pixels, upscaler(small, size=Size(scale=scale)).pixels)
+
+
+def test_each_page_has_its_own(tiny: Upscaler, tmp_path: Path) -> None:
+    pages = [photo(sigma=0), photo(sigma=8)]
+    images.write_pages(pages[0].header, pages, tmp_path / "a.tif", count=2)
+    enlarge_file(tmp_path / "a.tif", tmp_path / "b.tif", tiny)
+    for number, page in enumerate(pages):
+        assert np.array_equal(images.read(tmp_path / "b.tif", page=number).pixels, tiny(page).pixels)
+
+
+def test_what_the_network_keeps_is_not_added_again() -> None:
+    small = photo(sigma=5, height=96, width=96)
+    noise = survey([small], noise=True).noise
+    assert noise is not None
+    assert missing_grain(noise, lambda sample: sample).level < 0.35 * noise.level
+    flat = missing_grain(noise, lambda sample: images.from_array(np.full_like(sample.pixels, 99)))
+    assert flat.level == pytest.approx(noise.level)
+
+
+def test_it_cannot_be_had_with_consistent(tiny_model: Path) -> None:
+    with pytest.raises(UsageError, match="grain cannot be had with consistent"):
+        Upscaler(zoo.find(tiny_model), grain=True, consistent=True)
