@@ -16,12 +16,11 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from typer.main import get_command
-from typer.testing import CliRunner, Result
 
 import crispen
-from crispen import images, zoo
+from commands import crispen_says, error_lines, names, pixels_of, run, save
+from crispen import zoo
 from crispen.cli import app
 from crispen.errors import ModelError, UsageError
 from crispen.runtimes.openvino import load_openvino
@@ -33,35 +32,6 @@ generator = {num_blocks = 1, num_features = 8, batch_norm = false}
 data = {patch_size = 32, batch_size = 2}
 stage.pretrain = {steps = 5}
 """
-
-
-def crispen_says(*arguments: str | Path) -> Result:
-    """Run a command here; a traceback would be an exception other than SystemExit."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def error_lines(result: Result) -> list[str]:
-    lines = result.stderr.splitlines()
-    assert all(line.startswith("crispen: error: ") for line in lines), result.stderr
-    return [line.removeprefix("crispen: error: ") for line in lines]
-
-
-def save(path: str | Path, height: int = 16, width: int = 20, channels: int = 3) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(len(path.name)).integers(0, 256, (height, width, channels))
-    images.write(images.from_array(pixels.astype(np.uint8)), path)
-    return path
-
-
-def pixels_of(path: str | Path) -> NDArray[Any]:
-    return images.read(Path(path)).pixels
-
-
-def names(folder: str | Path = ".") -> list[str]:
-    return sorted(path.name for path in Path(folder).iterdir())
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +72,7 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
 
 def test_help_says_what_may_be_given() -> None:
     said = {name: " ".join(crispen_says(name, "--help").stdout.split()) for name in ("upscale", "evaluate")}
-    for words in ("PNG, JPEG, WebP, TIFF, GIF, AVIF", "without their subfolders", ".onnx or .safetensors"):
+    for words in ("PNG, JPEG, WebP, TIFF, GIF, AVIF", "with their subfolders", ".onnx or .safetensors"):
         assert words in said["upscale"]
     assert "a model has one scale, bicubic takes any" in said["evaluate"]
 
@@ -126,12 +96,6 @@ def test_what_cannot_be_parsed_ends_with_2(arguments: list[str]) -> None:
 def test_the_module_is_the_command() -> None:
     result = run("--version")
     assert (result.stdout, result.stderr, result.returncode) == (f"crispen {crispen.__version__}\n", "", 0)
-
-
-def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command as its own process."""
-    command = [sys.executable, "-m", "crispen", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)
 
 
 def test_a_pipe_that_is_closed_early_is_no_traceback(tiny_model: Path) -> None:
@@ -266,6 +230,16 @@ def test_what_may_not_be_read_does_not_keep_others_from_being_enlarged(as_nobody
         assert result.stdout.startswith("a.png 20x16 -> a-x4.png 80x64")
 
 
+def test_a_closed_subfolder_does_not_keep_the_others_from_being_enlarged(as_nobody: Path) -> None:
+    save("in/a.png")
+    save("in/open/b.png")
+    save("in/closed/c.png").parent.chmod(0)
+    result = crispen_says("upscale", "in", "-o", "out", "--model", as_nobody)
+    Path("in/closed").chmod(0o700)
+    assert (error_lines(result), result.exit_code) == (["in/closed cannot be read: Permission denied"], 1)
+    assert names("out") == ["a-x4.png", "open"]
+
+
 def test_where_nothing_may_be_written_does_not_keep_others_from_being_enlarged(as_nobody: Path) -> None:
     save("a.png")
     save("full/b.png").parent.chmod(0o555)
@@ -346,7 +320,7 @@ def test_a_bad_picture_alone(tiny_model: Path, kind: str) -> None:
         ("file/out.png", "file cannot be made a folder", 1),
         ("file/", "file cannot be made a folder", 1),
         ("out.bmp", "no .bmp is written, but .png, .jpg", 2),
-        ("anim.gif", "no .gif is written, but .png, .jpg", 2),
+        ("film.mp4", "no .mp4 is written, but .png, .jpg", 2),
         ("a.png", "would overwrite the picture a.png", 1),
     ],
 )

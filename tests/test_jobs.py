@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crispen.errors import PictureError, UsageError
-from crispen.jobs import Job, folders, plan
+from crispen.images import Encoding
+from crispen.jobs import Failure, Job, Plan, Search, folders
+from crispen.jobs import plan as plan_with
+from crispen.upscaling.naming import Naming
 
 Make = Callable[..., list[Path]]
 
@@ -27,12 +31,26 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     return touch
 
 
-def targets(
-    inputs: list[Path], output: str | None = None, *, scale: int = 4, force: bool = False
-) -> list[str]:
-    jobs, errors = plan(inputs, output=output, scale=scale, force=force)
-    assert errors == []
-    return [job.target.as_posix() for job in jobs]
+def plan(
+    inputs: list[Path], *, output: str | None = None, scale: int = 4, name: str | None = None, **more: Any
+) -> Plan:
+    naming = Naming(model="tiny", scale=scale, template=name)
+    return plan_with(inputs, output=output, naming=naming, **more)
+
+
+def targets(inputs: list[Path], output: str | None = None, **more: Any) -> list[str]:
+    planned = plan(inputs, output=output, **more)
+    assert planned.failures == []
+    return [job.target.as_posix() for job in planned.jobs]
+
+
+def sources(inputs: list[Path], **more: Any) -> list[str]:
+    return [job.source.as_posix() for job in plan(inputs, output="out/", **more).jobs]
+
+
+def errors_of(failures: list[Failure]) -> list[str]:
+    assert all(isinstance(failure.error, PictureError) for failure in failures)
+    return [str(failure.error) for failure in failures]
 
 
 def test_results_stand_beside_their_sources(make: Make) -> None:
@@ -50,33 +68,142 @@ def test_one_picture_goes_to_a_file_or_a_folder(make: Make) -> None:
     assert targets(inputs, "new.png/") == ["new.png/a-x4.png"]
     with pytest.raises(UsageError, match=r"-o must be a folder \(with a slash at its end: new/\), or a file"):
         targets(inputs, "new")
-    for name in ("anim.gif", "out.BMP", "photo.heic"):
+    for name in ("out.BMP", "photo.svg"):
         with pytest.raises(UsageError, match=rf"no {Path(name).suffix} is written, but \.png, .* are$"):
             targets(inputs, name)
+    assert targets(inputs, "new", encoding=Encoding(format="jpeg")) == ["new"]
 
 
 def test_several_pictures_go_to_a_folder(make: Make) -> None:
     inputs = make("a.jpg", "b.png", "file.txt")[:2]
     assert targets(inputs, "new") == ["new/a-x4.png", "new/b-x4.png"]
-    for name in ("out.png", "anim.gif"):
+    for name in ("out.png", "anim.gif", "film.mp4", "old.bmp"):
         with pytest.raises(UsageError, match=f"{name}/ with a slash"):
             targets(inputs, name)
     with pytest.raises(UsageError, match=r"file\.txt is a file"):
         targets(inputs, "file.txt")
 
 
-def test_a_folder_stands_for_its_pictures(make: Make) -> None:
+def test_a_folder_stands_for_its_pictures_and_keeps_its_structure(make: Make) -> None:
     make(
-        "in/b.png", "in/a.JPG", "in/c.heic", "in/notes.txt", "in/.hidden.png", "in/deep/d.png", "in/a.png.d/x"
+        "in/b.png", "in/a.JPG", "in/c.bmp", "in/notes.txt", "in/.hidden.png", "in/deep/er/d.png", "in/a.png.d/x",
+        "in/.trash/e.png", "in/film.mp4",
+    )  # fmt: skip
+    beside = ["in/a-x4.png", "in/b-x4.png", "in/c-x4.png", "in/deep/er/d-x4.png"]
+    assert targets([Path("in")]) == beside
+    assert targets([Path("in")], "out") == [name.replace("in/", "out/") for name in beside]
+    assert targets([Path("in")], "out", search=Search(recursive=False)) == [
+        "out/a-x4.png", "out/b-x4.png", "out/c-x4.png",
+    ]  # fmt: skip
+
+
+def test_patterns_choose_files_and_folders(make: Make) -> None:
+    make(
+        "in/IMG_1.JPG",
+        "in/scan.png",
+        "in/raw/IMG_2.jpg",
+        "in/raw/deep/IMG_3.jpg",
+        "in/film.MP4",
+        "in/notes.txt",
     )
-    assert targets([Path("in")]) == ["in/a-x4.png", "in/b-x4.png", "in/c-x4.png"]
-    assert targets([Path("in")], "out") == ["out/a-x4.png", "out/b-x4.png", "out/c-x4.png"]
+    inputs = [Path("in")]
+    assert sources(inputs, search=Search(include=("img_*",))) == [
+        "in/IMG_1.JPG", "in/raw/IMG_2.jpg", "in/raw/deep/IMG_3.jpg",
+    ]  # fmt: skip
+    for pattern in ("raw", "raw/", "raw/*", "RAW"):
+        assert sources(inputs, search=Search(exclude=(pattern,))) == ["in/IMG_1.JPG", "in/scan.png"]
+    both = Search(include=("*.jpg",), exclude=("deep", "IMG_1*"))
+    assert sources(inputs, search=both) == ["in/raw/IMG_2.jpg"]
+    assert sources(inputs, search=Search(include=("*.mp4",))) == ["in/film.MP4"]
+    (error,) = errors_of(plan(inputs, search=Search(include=("*.webp",))).failures)
+    assert error == "in holds no pictures that --include and --exclude allow"
+    assert sources([Path("in/film.MP4"), Path("in/scan.png")], search=Search(exclude=("*",))) == [
+        "in/film.MP4", "in/scan.png",
+    ]  # fmt: skip
+
+
+def test_links_are_followed_to_files_but_not_to_folders(make: Make) -> None:
+    make("in/a.png", "other/b.png")
+    Path("in/b.png").symlink_to(Path("other/b.png").resolve())
+    Path("in/again.png").symlink_to("a.png")
+    Path("in/loop").symlink_to(Path("in").resolve())
+    Path("in/other").symlink_to(Path("other").resolve())
+    Path("in/loop.png").symlink_to("loop.png")
+    assert sources([Path("in")]) == ["in/a.png", "in/b.png"]
+    assert sources([Path("in/other")]) == ["in/other/b.png"]
+
+
+def test_the_folder_of_the_results_is_not_searched(make: Make) -> None:
+    make("a.png", "large/a-4.png", "large/deep/b.png")
+    for output in ("large", "./large/", str(Path("large").resolve())):
+        jobs = plan([Path()], output=output).jobs
+        assert [job.source.as_posix() for job in jobs] == ["a.png"]
+    assert targets([Path()], "./")[0] == "a-x4.png"
 
 
 def test_earlier_results_in_a_folder_are_passed_over(make: Make) -> None:
-    make("in/a.jpg", "in/a-x4.png", "in/a-x2.png", "in/alone-x4.png", "in/a-xylophone.png", "in/a-x4.jpg")
-    sources = [job.source.name for job in plan([Path("in")], output="out", scale=4, force=False)[0]]
-    assert sources == ["a-x4.jpg", "a-xylophone.png", "a.jpg", "alone-x4.png"]
+    make(
+        "in/a.jpg", "in/a-x4.png", "in/a-x3.5.jpg", "in/a-640x480.png", "in/alone-x4.png", "in/a-xylophone.png",
+        "in/a-640x.png",
+    )  # fmt: skip
+    assert sources([Path("in")]) == ["in/a-640x.png", "in/a-xylophone.png", "in/a.jpg", "in/alone-x4.png"]
+
+
+def test_earlier_results_by_a_template_are_passed_over(make: Make) -> None:
+    make("in/a.jpg", "in/a_large.webp", "in/b.jpg")
+    webp = Encoding(format="webp")
+    planned = plan([Path("in")], name="{stem}_large.{ext}", encoding=webp, skip_existing=True)
+    assert planned.jobs == [Job(Path("in/b.jpg"), Path("in/b_large.webp"))]
+    assert planned.skipped == [Job(Path("in/a.jpg"), Path("in/a_large.webp"))]
+    assert planned.failures == []
+
+
+def test_a_template_never_replaces_a_source(make: Make) -> None:
+    make("in/a.jpg", "in/a.png")
+    planned = plan([Path("in")], name="{stem}.png", force=True)
+    assert planned.jobs == []
+    assert len(planned.failures) == 2
+
+
+def test_templates_make_names_and_folders(make: Make) -> None:
+    inputs = make("a.b.jpg")
+    assert targets(inputs, name="{model}/{stem}_{scale}.{ext}") == ["tiny/a.b_4.png"]
+    assert targets(inputs, "out/", name="{stem}.jpg") == ["out/a.b.jpg"]
+    assert targets(inputs, "there.png", name="{stem}.jpg") == ["there.png"]
+
+
+@pytest.mark.parametrize(
+    "template", ["{name}.png", "{stem", "{stem:>9}.png", "{stem!r}.png", "{}.png", "", "x/", "/x.png", "../{stem}.png"]
+)  # fmt: skip
+def test_templates_are_checked(template: str) -> None:
+    with pytest.raises(UsageError, match="--name"):
+        Naming(model="tiny", scale=4, template=template)
+
+
+def test_names_that_no_format_has_are_usage_errors_where_they_are_all(make: Make) -> None:
+    with pytest.raises(UsageError, match="must end in one of"):
+        plan(make("a.jpg"), name="{stem}.bmp")
+    with pytest.raises(UsageError, match="PNG takes no quality"):
+        plan(make("a.jpg", "b.png"), encoding=Encoding(quality=80))
+    planned = plan([Path("a.jpg"), Path("missing.png")], encoding=Encoding(quality=80))
+    assert [failure.source.name for failure in planned.failures] == ["a.jpg", "missing.png"]
+
+
+def test_films_keep_their_ending(make: Make) -> None:
+    inputs = make("a.MKV", "b.avi", "c.mp4")
+    assert targets(inputs) == ["a-x4.MKV", "b-x4.mp4", "c-x4.mp4"]
+    assert targets(inputs[:1], "out.webm") == ["out.webm"]
+    assert targets(inputs, frame=75.5) == ["a-75.5s-x4.png", "b-75.5s-x4.png", "c-75.5s-x4.png"]
+    assert targets(inputs[:1], "out.jpg", frame=0) == ["out.jpg"]
+    with pytest.raises(UsageError, match=r"a film's name ends in one of \.mp4"):
+        targets(inputs[:1], "out.png")
+
+
+def test_what_exists_is_skipped_where_that_is_wanted(make: Make) -> None:
+    inputs = make("a.png", "b.png", "b-x4.png")[:2]
+    planned = plan(inputs, skip_existing=True)
+    assert (planned.jobs, planned.failures) == ([Job(Path("a.png"), Path("a-x4.png"))], [])
+    assert planned.skipped == [Job(Path("b.png"), Path("b-x4.png"))]
 
 
 def test_a_result_that_is_named_is_enlarged(make: Make) -> None:
@@ -93,10 +220,10 @@ def test_of_two_pictures_that_would_become_one_file_the_later_is_refused(
     make: Make, names: tuple[str, ...]
 ) -> None:
     for force in (False, True):
-        jobs, (error,) = plan(make(*names, "c.png"), output="out/", scale=4, force=force)
-        assert [job.source.as_posix() for job in jobs] == [names[0], "c.png"]
-        assert isinstance(error, PictureError)
-        assert str(error) == (
+        planned = plan(make(*names, "c.png"), output="out/", force=force)
+        assert [job.source.as_posix() for job in planned.jobs] == [names[0], "c.png"]
+        (error,) = errors_of(planned.failures)
+        assert error == (
             f"{Path(names[1])} would become {Path('out/a-x4.png')}, as {Path(names[0])} does: "
             "enlarge it by itself, with -o and another name"
         )
@@ -105,32 +232,31 @@ def test_of_two_pictures_that_would_become_one_file_the_later_is_refused(
 
 @pytest.mark.parametrize("output", ["a.png", "./a.png", None])
 def test_a_source_is_never_overwritten(make: Make, output: str | None) -> None:
-    sources = make("a.png") if output else make("a.png", "a-x4.png")
-    jobs, (error,) = plan(sources, output=output, scale=4, force=True)
-    assert [job.source for job in jobs] == sources[1:]
-    assert isinstance(error, PictureError)
-    assert str(error).startswith(
-        f"the result of a.png would overwrite the picture {Path(output or sources[1])}: "
-    )
+    inputs = make("a.png") if output else make("a.png", "a-x4.png")
+    planned = plan(inputs, output=output, force=True)
+    assert [job.source for job in planned.jobs] == inputs[1:]
+    (error,) = errors_of(planned.failures)
+    assert error.startswith(f"the result of a.png would overwrite the picture {Path(output or inputs[1])}: ")
 
 
 def test_bad_inputs_do_not_keep_others_from_becoming_jobs(make: Make) -> None:
     make("a.png", "b.png", "b-x4.png", "empty/notes.txt")
     inputs = [Path(name) for name in ("missing.png", "empty", "a.png", "b.png", "a.png/c.png")]
-    jobs, errors = plan(inputs, output=None, scale=4, force=False)
-    assert jobs == [Job(Path("a.png"), Path("a-x4.png"))]
-    assert all(isinstance(error, PictureError) for error in errors)
+    planned = plan(inputs)
+    assert planned.jobs == [Job(Path("a.png"), Path("a-x4.png"))]
+    errors = errors_of(planned.failures)
     for name, error in zip(("missing.png", "empty", "a.png/c.png", "b-x4.png"), errors, strict=True):
-        assert str(error).startswith(name)
+        assert error.startswith(name)
     assert targets([Path("b.png")], force=True) == ["b-x4.png"]
 
 
 def test_a_link_to_itself_is_no_picture(make: Make) -> None:
     make("a.png")
     Path("loop.png").symlink_to("loop.png")
-    jobs, (error,) = plan([Path("loop.png"), Path("a.png")], output=None, scale=4, force=False)
-    assert [job.source.name for job in jobs] == ["a.png"]
-    assert str(error).startswith("loop.png cannot be read: ")
+    planned = plan([Path("loop.png"), Path("a.png")])
+    assert [job.source.name for job in planned.jobs] == ["a.png"]
+    (error,) = errors_of(planned.failures)
+    assert error.startswith("loop.png cannot be read: ")
 
 
 def jobs_to(*targets: str) -> list[Job]:
@@ -140,11 +266,10 @@ def jobs_to(*targets: str) -> list[Job]:
 def test_folders_are_made_where_they_can_be(make: Make) -> None:
     make("file")
     jobs = jobs_to("file/a.png", "new/deep/a.png", "file/new/a.png", "new/b.png")
-    with folders(jobs) as (ready, errors):
+    with folders(jobs) as (ready, failures):
         assert ready == [jobs[1], jobs[3]]
         assert Path("new/deep").is_dir()
-    assert all(isinstance(error, PictureError) for error in errors)
-    assert [str(error).partition(":")[0] for error in errors] == [
+    assert [error.partition(":")[0] for error in errors_of(failures)] == [
         "file cannot be made a folder",
         f"{Path('file/new')} cannot be made a folder",
     ]

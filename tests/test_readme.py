@@ -46,6 +46,11 @@ def test_the_python_block_runs(desk: Path) -> None:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(("upscale", "evaluate"))])
 def test_the_commands_run(desk: Path, command: str) -> None:
+    if "clip.mp4" in command:
+        pytest.importorskip("av")
+        from clips import clip, pictures
+
+        clip(desk / "clip.mp4", pictures(2, height=16, width=16))
     result = CliRunner().invoke(app, shlex.split(command))
     assert result.exit_code == 0, result.output
 

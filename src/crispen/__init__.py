@@ -5,7 +5,7 @@
     import crispen
 
     crispen.upscale("photo.jpg")                  # writes photo-x4.png and returns its path
-    large = crispen.upscale(array)                # arrays and PIL pictures: the same kind back
+    large = crispen.upscale(array, scale=3.5)     # arrays and PIL pictures: the same kind back
 
     upscaler = crispen.load("srresnet-x4")        # load once, use for many
     pictures = [upscaler(picture) for picture in pictures]
@@ -59,18 +59,32 @@ def upscale(
     *,
     output: str | Path | None = None,
     force: bool = False,
+    scale: float | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    strength: float = 1.0,
+    consistent: bool = False,
+    grain: bool = False,
+    wrap: bool = False,
     runtime: Runtime = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
     tile: int | None = None,
 ) -> Any:
-    """Enlarge one picture by the model's scale. To enlarge many, `load` once.
+    """Enlarge one picture. To enlarge many, `load` once.
 
     Args:
         picture: a path, a PIL image, or an array (H, W) or (H, W, C) of uint8, uint16 or floats in [0, 1].
         model: a bundled model's name (see `models`), or the path of a model.
         output: for a path: where to write; by default ``NAME-x4.png`` beside the picture.
         force: for a path: overwrite what is there.
+        scale: how many times larger; by default the model's own scale.
+        width: of the result in pixels, in place of ``scale``; the height follows, unless it is given too.
+        height: of the result in pixels.
+        strength: how much detail to add, from 0 (the faithful model's) to 1 (the model's own).
+        consistent: whether the result, reduced again, must be the picture.
+        grain: whether the result gets as much grain as the photo has.
+        wrap: for seamless textures: what leaves on one side goes on at the other.
         runtime: what computes: ``openvino`` (the CPU's default) or ``torch`` (needs ``crispen[train]``).
         device: ``cpu`` or ``cuda``.
         precision: ``auto`` takes bf16 for 8-bit pictures where the processor has it, fp32 otherwise.
@@ -82,13 +96,23 @@ def upscale(
     Raises:
         CrispenError: in one sentence, for whatever cannot be done.
     """
-    upscaler: Any = load(model, runtime=runtime, device=device, precision=precision, tile=tile)
-    return upscaler(picture, output=output, force=force)
+    from crispen.upscaling.sizes import Size
+
+    size = Size(scale=scale, width=width, height=height)
+    upscaler: Any = load(
+        model, strength=strength, consistent=consistent, grain=grain, wrap=wrap, runtime=runtime, device=device,
+        precision=precision, tile=tile,
+    )  # fmt: skip
+    return upscaler(picture, output=output, force=force, size=size)
 
 
 def load(
     model: str | Path = DEFAULT_MODEL,
     *,
+    strength: float = 1.0,
+    consistent: bool = False,
+    grain: bool = False,
+    wrap: bool = False,
     runtime: Runtime = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
@@ -97,13 +121,17 @@ def load(
     """Load a model once, to call with many pictures. The arguments are those of `upscale`.
 
     Raises:
+        UsageError: for arguments that cannot be.
         ModelError: for an unknown or damaged model.
         MissingExtra: for the torch runtime where torch is not installed.
     """
     from crispen import zoo
     from crispen.upscaling import Upscaler
 
-    return Upscaler(zoo.find(model), runtime=runtime, device=device, precision=precision, tile=tile)
+    return Upscaler(
+        zoo.find(model), strength=strength, consistent=consistent, grain=grain, wrap=wrap, runtime=runtime,
+        device=device, precision=precision, tile=tile,
+    )  # fmt: skip
 
 
 def models() -> list[Card]:

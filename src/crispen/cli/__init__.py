@@ -8,10 +8,10 @@ import os
 import sys
 from typing import NoReturn
 
-from crispen.cli import pictures, models, training  # isort: skip  (the order of the commands in --help)
+from crispen.cli import upscaling, evaluating, models, training  # isort: skip  (the order of the commands in --help)
 from crispen.cli.root import app
 
-__all__ = ["app", "main", "models", "pictures", "training"]
+__all__ = ["app", "evaluating", "main", "models", "training", "upscaling"]
 
 
 def main() -> NoReturn:

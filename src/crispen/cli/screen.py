@@ -56,5 +56,16 @@ def show(table: Table) -> None:
 
 def say_error(error: Exception | str) -> None:
     """Say in one line on stderr what went wrong."""
-    sentence = " ".join(str(error).splitlines())
-    typer.echo(f"crispen: error: {sentence}", err=True)
+    _say("error", str(error))
+
+
+def say_note(note: str) -> None:
+    """Say in one line on stderr what should be known."""
+    _say("note", note)
+
+
+def _say(kind: str, sentence: str) -> None:
+    line = " ".join(sentence.splitlines())
+    typer.echo(
+        f"crispen: {kind}: {line}", file=sys.stderr
+    )  # named, as a bar may have put itself in its place

@@ -1,26 +1,33 @@
-"""Measuring: metrics, benchmarks, the protocol that makes numbers comparable, and reports that hold it all.
+"""Measuring: metrics, benchmarks, the protocol that makes numbers comparable, reports, and sheets to look at.
 
 ::
 
     benchmark = open_benchmark(Path("Set5"), scale=4)
     report = evaluate(bicubic(4), benchmark).result
     print(f"{report.psnr:.2f} dB", report.protocol.describe())
+
+Only `FeatureDistance` needs torch, and only once it is made.
 """
 
 from crispen.evaluation.benchmarks import Benchmark, Pair, open_benchmark
 from crispen.evaluation.methods import Method, bicubic, learned
 from crispen.evaluation.metrics import psnr, ssim
+from crispen.evaluation.perceptual import FeatureDistance
 from crispen.evaluation.protocol import Protocol, standard
 from crispen.evaluation.report import Evaluation, Report, Score, check_report_path, evaluate, write_report
+from crispen.evaluation.sheet import Sheet
+from crispen.evaluation.texture import texture_energy
 
 __all__ = [
     "Benchmark",
     "Evaluation",
+    "FeatureDistance",
     "Method",
     "Pair",
     "Protocol",
     "Report",
     "Score",
+    "Sheet",
     "bicubic",
     "check_report_path",
     "evaluate",
@@ -29,5 +36,6 @@ __all__ = [
     "psnr",
     "ssim",
     "standard",
+    "texture_energy",
     "write_report",
 ]

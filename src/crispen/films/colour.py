@@ -133,9 +133,14 @@ def from_rgb(pixels: RGB, colours: Colours, *, pixel_format: str, depth: int, ta
 
 def bicubic(pixels: RGB, scale: int) -> RGB:
     """Enlarge RGB pixels, (H, W, 3), by bicubic interpolation."""
-    kind = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
     height, width, _ = pixels.shape
-    return _pixels(_converted(_frame(pixels, kind), kind, width=width * scale, height=height * scale))
+    return interpolated(pixels, width=width * scale, height=height * scale)
+
+
+def interpolated(pixels: RGB, *, width: int, height: int) -> RGB:
+    """Resize RGB pixels, (H, W, 3), by bicubic interpolation."""
+    kind = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
+    return _pixels(_converted(_frame(pixels, kind), kind, width=width, height=height))
 
 
 def depth_of(frame: VideoFrame) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -14,15 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 import crispen
+from crispen import images
 from crispen.errors import PictureError, UsageError
 from crispen.films import reading, work
 from crispen.films._av import av, reason
 from crispen.films.assembling import assemble
-from crispen.films.colour import RGB, LeftSited, bicubic
+from crispen.films.colour import RGB, LeftSited, interpolated
 from crispen.films.encoding import SegmentWriter
 from crispen.films.options import Coding, Options, check_suffix, choose
 from crispen.films.reading import Film
 from crispen.upscaling import Upscaler
+from crispen.upscaling.sizes import Dimensions, passes
 
 
 class Enlarges(Protocol):
@@ -76,7 +78,7 @@ class Running:
         """`total`, or 0 where that is unknown."""
         return self.total or 0
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Generator[Step]:
         return self._remaining
 
     @property
@@ -86,7 +88,7 @@ class Running:
             pass
         return self._output
 
-    def _work(self) -> Iterator[Step]:
+    def _work(self) -> Generator[Step]:
         try:
             with work.begun(self._output, identity=self._identity) as started:
                 yield from self._encode(started)
@@ -138,10 +140,9 @@ class Running:
             self.notes.append(f"{film.path} ends early: {count} of its {film.frames} frames could be decoded")
 
     def _enlarged(self, pixels: RGB) -> RGB:
-        sr = self._upscaler(pixels)
-        if not self._options.side_by_side:
-            return sr
-        return np.concatenate([bicubic(pixels, self._upscaler.scale), sr], axis=1)
+        return _shown(
+            pixels, self._upscaler, size=self._options.size, side_by_side=self._options.side_by_side
+        )
 
     def _writer(self, path: Path, pixels: RGB) -> SegmentWriter:
         height, width, _ = pixels.shape
@@ -187,7 +188,7 @@ def enlarge(
         options: how; by default as `Options` says.
         force: whether to overwrite what is there.
         identity: what else the result depends on, so that segments made otherwise are not taken over; by default
-            the hash of an `Upscaler`'s weights, and what computes them.
+            an `Upscaler`'s own.
 
     Returns:
         An iterable of a `Step` for each frame, with ``len()``, ``total``, ``notes`` and ``result``. Iterating
@@ -220,9 +221,14 @@ def enlarge(
 
 
 def preview(
-    path: str | os.PathLike[str], upscaler: Enlarges, *, seconds: float, side_by_side: bool = False
+    path: str | os.PathLike[str],
+    upscaler: Enlarges,
+    *,
+    seconds: float,
+    size: tuple[int, int] | None = None,
+    side_by_side: bool = False,
 ) -> RGB:
-    """Enlarge the one frame that is shown ``seconds`` after the film's beginning.
+    """Enlarge the one frame that is shown ``seconds`` after the film's beginning; see `Options` for the rest.
 
     Returns:
         RGB, upright, (H, W, 3): uint8, or uint16 for a film of more than 8 bits; in the film's own colours.
@@ -236,8 +242,22 @@ def preview(
         raise UsageError(f"seconds must be at least 0, not {seconds}")
     film = reading.probe(Path(path))
     pixels = np.ascontiguousarray(reading.pixels_of(film, reading.frame_at(film, seconds), LeftSited()))
-    sr = upscaler(pixels)
-    return np.concatenate([bicubic(pixels, upscaler.scale), sr], axis=1) if side_by_side else sr
+    return _shown(pixels, upscaler, size=size, side_by_side=side_by_side)
+
+
+def _shown(pixels: RGB, upscaler: Enlarges, *, size: tuple[int, int] | None, side_by_side: bool) -> RGB:
+    """Enlarge a frame: as often as ``size``, its width and height, takes, and then to that."""
+    sr = upscaler(pixels) if size is None else _sized(pixels, upscaler, Dimensions(*size))
+    if not side_by_side:
+        return sr
+    return np.concatenate([interpolated(pixels, width=sr.shape[1], height=sr.shape[0]), sr], axis=1)
+
+
+def _sized(pixels: RGB, upscaler: Enlarges, wanted: Dimensions) -> RGB:
+    height, width, _ = pixels.shape
+    for _ in range(passes(width, height, wanted, scale=upscaler.scale)):
+        pixels = upscaler(pixels)
+    return images.resized(images.from_array(pixels), width=wanted.width, height=wanted.height).pixels
 
 
 def _remembering(enlarged: Callable[[RGB], RGB]) -> Callable[[RGB], RGB]:
@@ -256,7 +276,8 @@ def _remembering(enlarged: Callable[[RGB], RGB]) -> Callable[[RGB], RGB]:
 
 def _size(film: Film, scale: int, options: Options) -> tuple[int, int]:
     """Width and height of the frames to write."""
-    return film.width * scale * (2 if options.side_by_side else 1), film.height * scale
+    width, height = options.size or (film.width * scale, film.height * scale)
+    return width * (2 if options.side_by_side else 1), height
 
 
 def _expected(film: Film, options: Options) -> int | None:
@@ -293,7 +314,7 @@ def _extent(film: Film) -> str:
 
 
 def _identity(upscaler: Enlarges) -> str:
-    return f"{upscaler.model.weights_sha256} {upscaler.description}" if isinstance(upscaler, Upscaler) else ""
+    return upscaler.identity if isinstance(upscaler, Upscaler) else ""
 
 
 def _check_destination(source: Path, target: Path, *, force: bool) -> None:

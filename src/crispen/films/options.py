@@ -87,6 +87,9 @@ class Options:
     """Seconds from the film's beginning; frames before are left out."""
     end: float | None = None
     """Seconds from the film's beginning; frames from there on are left out."""
+    size: tuple[int, int] | None = None
+    """Width and height of the result, which is enlarged by the network and then reduced; None is what the network
+    makes of it."""
     side_by_side: bool = False
     """Whether to show the film twice: on the left enlarged by bicubic interpolation, on the right the result."""
     comment: str | None = None

@@ -1,6 +1,9 @@
 """Pictures: files, arrays and PIL images in, the same out, whole or strip by strip, and resizing as MATLAB does it."""
 
+from crispen.images._credentials import has_content_credentials
 from crispen.images._opened import Animation
+from crispen.images._paths import shown
+from crispen.images._publishing import remove_leftovers
 from crispen.images.arrays import from_array, from_pil, is_pil, to_array, to_pil
 from crispen.images.formats import FORMATS, SUFFIXES, Encoding
 from crispen.images.matlab import contributions, resize
@@ -11,6 +14,7 @@ from crispen.images.transparency import BLEED_REACH, bleed, enlarge_alpha, is_bi
 from crispen.images.writing import (
     check_alpha,
     check_destination,
+    check_format,
     holds_frames,
     write,
     write_pages,
@@ -35,18 +39,22 @@ __all__ = [
     "bleed",
     "check_alpha",
     "check_destination",
+    "check_format",
     "contributions",
     "enlarge_alpha",
     "from_array",
     "from_pil",
+    "has_content_credentials",
     "holds_frames",
     "is_binary",
     "is_pil",
     "open",
     "open_pages",
     "read",
+    "remove_leftovers",
     "resize",
     "resized",
+    "shown",
     "to_array",
     "to_depth",
     "to_pil",

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from crispen.errors import PictureError
 from crispen.images._paths import shown
 from crispen.images._vips import because, vips
+
+_TOKEN_BYTES = 12  # what else this package writes, with 8, is not locked
+_TEMPORARY = re.compile(rf"\.crispen-[0-9a-f]{{{2 * _TOKEN_BYTES}}}(\.\w+)?")
 
 
 def exists(path: Path) -> PictureError:
@@ -38,16 +43,45 @@ def published(path: Path, *, force: bool) -> Generator[Path]:
     ``path`` exists without ``force``.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".crispen-{secrets.token_hex(8)}{target.suffix}")
+    temporary = target.with_name(f".crispen-{secrets.token_hex(_TOKEN_BYTES)}{target.suffix}")
     vips().vips_lib.vips_error_clear()
     with said_of_writing(path), _said_to_exist(path):
-        temporary.open("xb").close()  # "x": it is ours alone, were another process to draw the same name
+        held = temporary.open("xb")  # "x": it is ours alone, were another process to draw the same name
     try:
-        yield temporary
-        with said_of_writing(path), _said_to_exist(path):
-            _publish(temporary, target, force=force)
+        with held:
+            _locked(held)
+            yield temporary
+            if os.name == "nt":
+                held.close()  # Windows gives no new name to a file that is open
+            with said_of_writing(path), _said_to_exist(path):
+                _publish(temporary, target, force=force)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed have left in a folder; what is being written stays."""
+    for path in folder.glob(".crispen-*"):
+        if _TEMPORARY.fullmatch(path.name):
+            with suppress(OSError), path.open("rb+") as file:  # gone by now, or not ours to touch
+                if _locked(file):
+                    path.unlink()
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Take a lock on an open file that ends with it or this process, and tell whether nobody else had it.
+
+    Windows has none of this kind, but lets nobody remove a file that is open.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

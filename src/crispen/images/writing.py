@@ -151,6 +151,11 @@ def check_destination(
         check_alpha(path, opaque=_is_opaque(picture), encoding=encoding)
 
 
+def check_format(path: str | os.PathLike[str], encoding: Encoding = _DEFAULT) -> None:
+    """Raise `UsageError` where neither the suffix nor ``encoding`` name a format, or that has no such encoding."""
+    _form(Path(path), encoding)
+
+
 def check_alpha(path: str | os.PathLike[str], *, opaque: bool, encoding: Encoding = _DEFAULT) -> None:
     """Raise what `write` would raise of a picture of which something can be seen through, unless it is ``opaque``."""
     form = _form(Path(path), encoding)

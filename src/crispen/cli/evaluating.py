@@ -1,0 +1,116 @@
+"""The command evaluate."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crispen import DEFAULT_MODEL, Device, Precision, Runtime, load
+from crispen.cli.options import DeviceOption, EvaluatedOption, RuntimeOption, TileOption
+from crispen.cli.root import app
+from crispen.cli.screen import follow, show
+from crispen.errors import UsageError
+
+if TYPE_CHECKING:
+    from crispen.evaluation import Method, Report
+
+
+@app.command()
+def evaluate(
+    benchmark: Annotated[
+        Path,
+        typer.Option(help="The folder of the benchmark's ground truth.", show_default=False, readable=False),
+    ],
+    model: EvaluatedOption = DEFAULT_MODEL,
+    lr: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of the pictures to enlarge.",
+            show_default="made by MATLAB's bicubic imresize",
+            readable=False,
+        ),
+    ] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option(
+            help="By how much to enlarge; a model has one scale, bicubic takes any.",
+            show_default="the model's; bicubic: 4",
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="A file for the report.", show_default=False, readable=False)
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="A folder for the enlarged pictures.", show_default=False, readable=False),
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(
+            help="A picture for crops at full size, side by side: input, bicubic, the model, truth.",
+            show_default=False,
+            readable=False,
+        ),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL", help="The sheet shows this model too. May be repeated.", show_default=False
+        ),
+    ] = None,
+    runtime: RuntimeOption = "auto",
+    device: DeviceOption = "auto",
+    precision: Annotated[Precision, typer.Option(help="Arithmetic; published numbers are fp32.")] = "fp32",
+    tile: TileOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite an existing report, sheet and pictures.")
+    ] = False,
+) -> None:
+    """Measure a model's PSNR and SSIM on a benchmark.
+
+    The numbers come with the protocol under which they were measured.
+    """
+    from crispen import evaluation, images
+
+    if against and sheet is None:
+        raise UsageError("--against is for the sheet: say with --sheet where to write it")
+    make = partial(_method, runtime=runtime, device=device, precision=precision, tile=tile)
+    method = make(model, scale)
+    others = [make(name, method.scale) for name in against or []]
+    pictures = evaluation.open_benchmark(
+        benchmark, scale=method.scale if scale is None else scale, lr_folder=lr
+    )
+    if json is not None:
+        evaluation.check_report_path(json, force=force)
+    if sheet is not None:
+        images.check_destination(sheet, force=force)
+    running = evaluation.evaluate(method, pictures, save=save, force=force)
+    crops = evaluation.Sheet([method, *others], pictures)
+    follow(running, total=len(running), label=f"{method.name} on {pictures.name}")
+    report = running.result
+    if json is not None:
+        evaluation.write_report(report, json, force=force)
+    if sheet is not None:
+        follow(crops, total=len(crops), label=str(sheet))
+        images.write(images.from_array(crops.result), sheet, force=force)
+    _show_report(report)
+
+
+def _method(
+    model: str, scale: int | None, *, runtime: Runtime, device: Device, precision: Precision, tile: int | None
+) -> Method:
+    from crispen import evaluation
+
+    if model == "bicubic":
+        return evaluation.bicubic(4 if scale is None else scale)
+    upscaler = load(model, runtime=runtime, device=device, precision=precision, tile=tile)
+    return evaluation.learned(upscaler)
+
+
+def _show_report(report: Report) -> None:
+    show(report.to_table())
+    typer.echo(f"protocol: {report.protocol.describe()}")
+    typer.echo(f"computed by: {report.runtime}")

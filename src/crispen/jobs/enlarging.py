@@ -1,0 +1,128 @@
+"""One job: a picture, a film, or one frame of a film as a picture."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from crispen import __version__, films, images
+from crispen.images.provenance import tagged
+from crispen.jobs.finding import is_film
+from crispen.jobs.planning import Job
+from crispen.jobs.running import Made, Watch
+from crispen.upscaling import Step, Upscaler
+from crispen.upscaling.files import Outcome, Wishes, enlarge_file, statement
+from crispen.upscaling.sizes import Dimensions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmWishes:
+    """What is asked of films."""
+
+    options: films.Options = field(default_factory=films.Options)
+    """How they are encoded, and which part of them; size and comment follow from the other wishes."""
+    frame: float | None = None
+    """Only the frame that is shown after so many seconds is enlarged, as a picture."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enlarger:
+    """Does jobs. Threads may share it."""
+
+    upscaler: Upscaler
+    wishes: Wishes
+    film: FilmWishes
+    force: bool
+    """Whether results that exist may be overwritten."""
+    hashes: bool = False
+    """Whether to tell the hashes of the files."""
+
+    def __call__(self, job: Job, watch: Watch) -> Made:
+        """Do a job.
+
+        Raises:
+            CrispenError, OSError: where it cannot be done.
+        """
+        before = _sha256(job.source) if self.hashes else None
+        made = self._enlarge(job, watch)
+        return replace(made, sha256=before, result_sha256=_sha256(job.target)) if self.hashes else made
+
+    def _enlarge(self, job: Job, watch: Watch) -> Made:
+        if not is_film(job.source):
+            return self._enlarge_picture(job, watch)
+        return self._enlarge_film(job, watch) if self.film.frame is None else self._enlarge_frame(job)
+
+    def _enlarge_picture(self, job: Job, watch: Watch) -> Made:
+        area = self.upscaler.scale**2
+
+        def watched(steps: Iterable[Step], total: int) -> Iterator[Step]:
+            return watch(
+                steps, total, pixels=lambda step: step.tile.core.height * step.tile.core.width * area
+            )
+
+        outcome = enlarge_file(
+            job.source, job.target, self.upscaler, wishes=self.wishes, force=self.force, watch=watched
+        )
+        small, large = (Dimensions(header.width, header.height) for header in (outcome.small, outcome.large))
+        return Made(small=small, large=large, count=outcome.pages, notes=tuple(_notes(job, outcome)))
+
+    def _enlarge_film(self, job: Job, watch: Watch) -> Made:
+        small, large = self._film_sizes(job.source)
+        options = replace(self.film.options, size=large, comment=self._comment(small, large))
+        running = films.enlarge(job.source, self.upscaler, job.target, options, force=self.force)
+        count = 0
+        with closing(iter(running)) as steps:  # so that it comes to a good end, whatever the watch does
+            for step in watch(steps, running.total or 0, pixels=lambda _: large.width * large.height):
+                count = step.frames
+        return Made(small=small, large=large, count=count, notes=tuple(running.notes))
+
+    def _enlarge_frame(self, job: Job) -> Made:
+        assert self.film.frame is not None
+        images.check_destination(job.target, force=self.force, encoding=self.wishes.encoding)
+        small, large = self._film_sizes(job.source)
+        pixels = films.preview(
+            job.source, self.upscaler, seconds=self.film.frame, size=large,
+            side_by_side=self.film.options.side_by_side,
+        )  # fmt: skip
+        attachments: dict[str, bytes] = {}
+        if self.wishes.tag:
+            attachments["xmp-data"] = tagged(None, statement(self.upscaler.model, small, large))
+        picture = replace(images.from_array(pixels), attachments=attachments)
+        images.write(picture, job.target, force=self.force, encoding=self.wishes.encoding)
+        return Made(small=small, large=large)
+
+    def _film_sizes(self, source: Path) -> tuple[Dimensions, Dimensions]:
+        """What a film has and what it is to get: even numbers, which all but few players want."""
+        film = films.probe(source)
+        wanted = self.wishes.size.of(film.width, film.height, scale=self.upscaler.scale)
+        return Dimensions(film.width, film.height), wanted.even()
+
+    def _comment(self, small: Dimensions, large: Dimensions) -> str | None:
+        if not self.wishes.tag:
+            return None
+        factor = f"{large.width / small.width:.4g}"
+        return f"Enlarged {factor} times by the AI model {self.upscaler.model.name} (crispen {__version__})"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _notes(job: Job, outcome: Outcome) -> Iterator[str]:
+    """What did not get into the result."""
+    if outcome.left_out:
+        held = outcome.pages + outcome.left_out
+        yield (
+            f"{job.target} has the first of the {held} pages of {job.source}:"
+            " GIF and WebP hold animations, TIFF holds pages"
+        )
+    with suppress(OSError):  # it has been read by now, and nobody can say more
+        if images.has_content_credentials(job.source):
+            yield (
+                f"{job.target} is without the signed content credentials of {job.source},"
+                " which hold for that file only"
+            )

@@ -1,0 +1,166 @@
+"""Which files are meant by the inputs."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from crispen import films, images
+from crispen.errors import CrispenError, PictureError
+
+FILM_SUFFIXES = (
+    *films.SUFFIXES,
+    *(
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".vob",
+        ".ogv",
+        ".mxf",
+        ".y4m",
+    ),
+)
+"""By these names a file is taken for a film, in small letters."""
+
+_RESULT = re.compile(r"(.+)-(?:x\d+(?:\.\d+)?|\d+x\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What counts in folders; the inputs themselves are taken as they are.
+
+    A pattern is a name with ``*``, ``?`` and ``[...]``, capitals or not, for files in any folder; or, with a slash in
+    it, a path from the input on, in which ``*`` stands for slashes too.
+    """
+
+    recursive: bool = True
+    """Whether subfolders count, but for hidden ones and links."""
+    include: tuple[str, ...] = ()
+    """Only files that match one of these. Films, which may take days, only where one ends like them, as ``*.mp4``."""
+    exclude: tuple[str, ...] = ()
+    """No file and no folder that matches one of these."""
+
+
+class Failure(NamedTuple):
+    """What cannot be enlarged, and why."""
+
+    source: Path
+    error: CrispenError
+
+
+class Found(NamedTuple):
+    """A file to enlarge."""
+
+    path: Path
+    below: PurePath
+    """Its folder, seen from the input through which it was found."""
+    named: bool
+    """Whether it is an input itself."""
+
+
+def is_film(path: Path) -> bool:
+    """Tell by its name whether a file is a film."""
+    return path.suffix.lower() in FILM_SUFFIXES
+
+
+def find(inputs: Iterable[Path], search: Search, *, output: Path | None) -> Iterator[Found | Failure]:
+    """Find the files, each once, in the order of the inputs; those of a folder by name, before its subfolders'.
+
+    In a folder, hidden files and earlier results (NAME-x4.png beside a NAME) are passed over, and so is the folder
+    ``output`` if it lies inside.
+    """
+    seen: set[str] = set()
+    for path in inputs:
+        for found in _in(path, search, output=output):
+            if isinstance(found, Found):
+                real = os.path.realpath(found.path)
+                if real in seen:
+                    continue
+                seen.add(real)
+            yield found
+
+
+def _in(path: Path, search: Search, *, output: Path | None) -> Iterator[Found | Failure]:
+    try:
+        if path.is_dir():
+            yield from _in_folder(path, search, output=output)
+            return
+        path.resolve(strict=True)
+    except FileNotFoundError:
+        yield Failure(path, PictureError(f"{path} does not exist"))
+    except (OSError, RuntimeError) as error:  # RuntimeError: Python 3.11 and 3.12 call a loop of links so
+        yield Failure(path, _unreadable(path, error))
+    else:
+        yield Found(path, PurePath(), True)
+
+
+def _in_folder(root: Path, search: Search, *, output: Path | None) -> Iterator[Found | Failure]:
+    kept = None if output is None else os.path.realpath(output)
+    pending, nothing = [root], True
+    while pending:
+        folder = pending.pop()
+        try:
+            entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+            files = [entry for entry in entries if entry.is_file()]
+            subfolders = [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
+        except OSError as error:
+            nothing = False
+            yield Failure(folder, _unreadable(folder, error))
+            continue
+        for path in _chosen(files, root, search):
+            nothing = False
+            yield Found(path, folder.relative_to(root), False)
+        if search.recursive:
+            wanted = [path for path in subfolders if not _matches(search.exclude, path.relative_to(root))]
+            pending += [path for path in reversed(wanted) if os.path.realpath(path) != kept]
+    if nothing:
+        said = (
+            f"({images.KINDS})"
+            if not (search.include or search.exclude)
+            else "that --include and --exclude allow"
+        )
+        yield Failure(root, PictureError(f"{root} holds no pictures {said}"))
+
+
+def _chosen(files: Sequence[Path], root: Path, search: Search) -> Iterator[Path]:
+    """The pictures among the files of a folder."""
+    films_too = any(is_film(Path(pattern)) for pattern in search.include)
+    known = (*images.READ_SUFFIXES, *(FILM_SUFFIXES if films_too else ()))
+    pictures = [path for path in files if path.suffix.lower() in known]
+    stems = {path.stem for path in pictures}
+    for path in pictures:
+        relative = path.relative_to(root)
+        included = not search.include or _matches(search.include, relative)
+        if included and not _matches(search.exclude, relative) and not _is_result(path, stems):
+            yield path
+
+
+def _matches(patterns: Iterable[str], relative: PurePath) -> bool:
+    for pattern in patterns:
+        pattern = pattern.removesuffix("/").lower()
+        subject = relative.as_posix() if "/" in pattern else relative.name
+        if fnmatch.fnmatchcase(subject.lower(), pattern):
+            return True
+    return False
+
+
+def _is_result(path: Path, stems: set[str]) -> bool:
+    """Whether this is what an earlier run made of a picture beside it."""
+    match = _RESULT.fullmatch(path.stem)
+    return match is not None and match[1] in stems
+
+
+def _unreadable(path: Path, error: OSError | RuntimeError) -> PictureError:
+    reason = error.strerror if isinstance(error, OSError) else "it is a link to itself"
+    return PictureError(f"{path} cannot be read: {reason}")

@@ -1,0 +1,146 @@
+"""The work itself: several files at once, so that one is read and another written while the network computes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Protocol, TypeVar
+
+from crispen.errors import CrispenError, PictureError
+from crispen.jobs.planning import Job
+from crispen.upscaling.sizes import Dimensions
+
+WORKERS = 2
+"""Files under way at once: all of the runtimes compute for one at a time, so that more would wait."""
+
+_Step = TypeVar("_Step")
+
+
+class Watch(Protocol):
+    """Passes on the steps of what is being enlarged, and notes how far it is; it may end the work."""
+
+    def __call__(
+        self, steps: Iterable[_Step], total: int, *, pixels: Callable[[_Step], int]
+    ) -> Iterator[_Step]:
+        """Pass on ``steps``, of which there will be ``total`` in all, or 0 where nobody knows.
+
+        ``pixels`` says how many a step has added to the result.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What came of a file."""
+
+    small: Dimensions
+    large: Dimensions
+    count: int = 1
+    """How many pages or frames were enlarged."""
+    notes: tuple[str, ...] = ()
+    """Sentences, of what could not be kept."""
+    sha256: str | None = None
+    """Of the file that was read, in hexadecimal, where hashes were asked for."""
+    result_sha256: str | None = None
+    """Of the file that was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A file is on its way."""
+
+    job: Job
+    share: float
+    """How much of it is done, from 0 to 1."""
+    pixels: int
+    """How many were added to results since the last event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A file has come to its end."""
+
+    job: Job
+    outcome: Made | CrispenError
+    seconds: float
+
+
+class _Stopped(Exception):
+    """The work is no longer wanted."""
+
+
+class Running:
+    """Jobs being worked off: each iteration yields an event, those of `Done` in the order of the jobs.
+
+    Leaving it early stops the work at its next step. What one job fails with is its outcome; only what nobody could
+    foresee is raised.
+
+    Args:
+        jobs: what is to be done.
+        enlarge: does a job, and passes its steps through the `Watch`.
+        workers: how many at once.
+    """
+
+    def __init__(
+        self, jobs: Sequence[Job], enlarge: Callable[[Job, Watch], Made], *, workers: int = WORKERS
+    ) -> None:
+        self._jobs = jobs
+        self._enlarge = enlarge
+        self._workers = workers
+        self._events: SimpleQueue[Moved | Done | Future[None]] = SimpleQueue()
+        self._stop = threading.Event()
+
+    def __len__(self) -> int:
+        """How many jobs there are."""
+        return len(self._jobs)
+
+    def __iter__(self) -> Generator[Moved | Done]:
+        """Work off the jobs, once."""
+        waiting = deque(self._jobs)
+        early: dict[Job, Done] = {}
+        pool = ThreadPoolExecutor(self._workers)
+        try:
+            for job in self._jobs:
+                pool.submit(self._work, job).add_done_callback(self._events.put)
+            while waiting:
+                event = self._events.get()
+                if isinstance(event, Future):
+                    event.result()  # raises what nobody could foresee
+                elif isinstance(event, Moved):
+                    yield event
+                else:
+                    early[event.job] = event
+                while waiting and waiting[0] in early:
+                    yield early.pop(waiting.popleft())
+        finally:
+            self._stop.set()
+            pool.shutdown(cancel_futures=True)
+
+    def _work(self, job: Job) -> None:
+        started = time.monotonic()
+        try:
+            outcome: Made | CrispenError = self._enlarge(job, self._watch(job))
+        except CrispenError as error:
+            outcome = error
+        except OSError as error:
+            outcome = PictureError(f"{error.filename or job.source}: {error.strerror or error}")
+        self._events.put(Done(job, outcome, time.monotonic() - started))
+
+    def _watch(self, job: Job) -> Watch:
+        count = 0
+
+        def watch(steps: Iterable[_Step], total: int, *, pixels: Callable[[_Step], int]) -> Iterator[_Step]:
+            nonlocal count
+            for step in steps:
+                count += 1
+                self._events.put(Moved(job, min(1.0, count / total) if total else 0.0, pixels(step)))
+                yield step
+                if self._stop.is_set():
+                    raise _Stopped
+
+        return watch

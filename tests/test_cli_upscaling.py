@@ -1,0 +1,415 @@
+"""The options of `crispen upscale`: sizes, formats, pipes, films, and what is said of what is lost."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+import crispen
+from commands import crispen_says, error_lines, names, pixels_of, save
+from crispen import films, images
+from crispen.cli import options
+from crispen.cli.upscaling import upscale
+from crispen.errors import UsageError
+from crispen.images import Picture, from_array
+from crispen.images.provenance import statement_of
+from crispen.jobs import Enlarger, FilmWishes, Job
+from crispen.upscaling.files import MAX_MEGAPIXELS, Wishes
+
+PNG, JPEG, TIFF = b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0"
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def enlarged(model: Path, *arguments: str | Path) -> str:
+    """Enlarge a.png, of 20x16 pixels, and return the name of the result."""
+    if not Path("a.png").exists():
+        save("a.png")
+    before = set(names())
+    result = crispen_says("upscale", "a.png", "--model", model, *arguments)
+    assert (result.stderr, result.exit_code) == ("", 0)
+    (name,) = set(names()) - before
+    return name
+
+
+def test_the_options_know_what_can_be_written() -> None:
+    assert get_args(options.PictureFormat) == tuple(images.FORMATS)
+    assert get_args(options.FilmCodec) == tuple(films.CODECS)
+    assert inspect.signature(upscale).parameters["max_megapixels"].default == MAX_MEGAPIXELS
+
+
+# --- sizes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "size"),
+    [
+        (["--scale", "3.5"], "a-x3.5.png", (70, 56)),
+        (["--scale", "2"], "a-x2.png", (40, 32)),
+        (["--scale", "10"], "a-x10.png", (200, 160)),
+        (["--width", "50"], "a-50x40.png", (50, 40)),
+        (["--height", "50"], "a-62x50.png", (62, 50)),
+        (["--width", "50", "--height", "30"], "a-50x30.png", (50, 30)),
+        (["--fit", "60x100"], "a-60x48.png", (60, 48)),
+        (["--print", "10x10mm@127dpi"], "a-50x40.png", (50, 40)),
+        (["--megapixels", "0.002"], "a-50x40.png", (50, 40)),
+        (["--fit", "60x100", "--name", "{stem}-{scale}.{ext}"], "a-3.png", (60, 48)),
+    ],
+)
+def test_any_size_can_be_had(
+    tiny_model: Path, arguments: list[str], name: str, size: tuple[int, int]
+) -> None:
+    assert enlarged(tiny_model, *arguments) == name
+    assert pixels_of(name).shape[1::-1] == size
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scale", "2", "--width", "40"], "only one of --scale, --width"),
+        (["--scale", "0"], "--scale must be above 0, not 0"),
+        (["--scale", "nan"], "--scale must be above 0, not nan"),
+        (["--width", "-3"], "--width must be above 0, not -3"),
+        (["--fit", "4k"], "--fit must be like 3840x2160, not '4k'"),
+        (["--print", "A4"], "--print must be like 30x20cm@300dpi (or mm, or in), not 'A4'"),
+        (["--quality", "90"], "PNG takes no quality"),
+        (["--quality", "0"], "quality must be from 1 to 100, not 0"),
+        (["--lossless", "--format", "jpeg"], "JPEG cannot be lossless"),
+        (["--pyramid"], "PNG has neither pyramids"),
+        (["--name", "{nothing}.png"], "--name may hold {stem}, {ext}"),
+        (["--strength", "0.5"], "strength must be 1 for tiny"),
+        (["--strength", "2"], "strength must be from 0 to 1, not 2"),
+        (["--consistent", "--grain"], "grain cannot be had with consistent"),
+        (["--crf", "20"], "--crf is for films, and there are none"),
+        (["--frame", "1"], "--frame is for films, and there are none"),
+        (["--side-by-side"], "--side-by-side is for films"),
+        (["--from", "soon"], "a time must be seconds"),
+        (["--from", "5", "--to", "3"], "end must be after 5 s"),
+        (["--frame", "1", "--crf", "20"], "--frame makes a picture of a film, for which there is no --crf"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_one_line_and_ends_with_2(
+    tiny_model: Path, arguments: list[str], message: str
+) -> None:
+    save("a.png")
+    result = crispen_says("upscale", "a.png", "--model", tiny_model, *arguments)
+    (line,) = error_lines(result)
+    assert line.startswith(message)
+    assert result.exit_code == UsageError.exit_code
+    assert names() == ["a.png"]
+
+
+def test_a_picture_above_the_limit_is_refused(tiny_model: Path) -> None:
+    save("a.png")
+    result = crispen_says("upscale", "a.png", "--model", tiny_model, "--max-megapixels", "0.0003")
+    assert error_lines(result) == ["a.png says that it is 20x16 pixels, above the limit of 0.0003 megapixels"]
+
+
+# --- the file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "magic"),
+    [
+        (["--format", "jpeg"], "a-x4.jpg", JPEG),
+        (["-o", "b.jpeg", "--quality", "50"], "b.jpeg", JPEG),
+        (["--format", "tiff", "--pyramid", "--compression", "lzw"], "a-x4.tif", TIFF),
+        (["--format", "png", "-o", "b"], "b", PNG),
+        (["--format", "webp", "--lossless"], "a-x4.webp", b"RIFF"),
+    ],
+)
+def test_the_format_can_be_chosen(tiny_model: Path, arguments: list[str], name: str, magic: bytes) -> None:
+    assert enlarged(tiny_model, *arguments) == name
+    assert Path(name).read_bytes().startswith(magic)
+
+
+def test_the_quality_is_that_of_the_file(tiny_model: Path) -> None:
+    sizes = [
+        Path(enlarged(tiny_model, "-o", f"{quality}.jpg", "--quality", quality)).stat().st_size
+        for quality in ("30", "95", "100")
+    ]
+    assert sizes == sorted(set(sizes))
+    exact = pixels_of(enlarged(tiny_model, "-o", "exact.webp", "--lossless"))
+    np.testing.assert_array_equal(exact, pixels_of(enlarged(tiny_model, "-o", "exact.png")))
+
+
+def test_the_resolution_and_the_tag_can_be_chosen(tiny_model: Path) -> None:
+    tagged = images.read(enlarged(tiny_model, "--dpi", "254"))
+    assert tagged.resolution == pytest.approx((10, 10), rel=0.01)
+    said = statement_of(tagged.attachments["xmp-data"])
+    assert said is not None
+    assert (said.model, said.scale, said.width) == ("tiny", 4, 80)
+    assert "xmp-data" not in images.read(enlarged(tiny_model, "--no-tag", "-o", "b.png")).attachments
+
+
+def test_what_the_network_is_asked_for_reaches_it(tiny_model: Path) -> None:
+    plain = pixels_of(enlarged(tiny_model))
+    for option in ("--consistent", "--wrap"):
+        assert not np.array_equal(pixels_of(enlarged(tiny_model, option, "-o", f"{option}.png")), plain)
+    consistent = pixels_of("--consistent.png")
+    back = crispen.resize(consistent, 1 / 4).astype(int) - pixels_of("a.png")
+    assert abs(back.mean()) < 1
+
+
+@pytest.mark.parametrize(("suffix", "count"), [(".gif", 3), (".webp", 3), (".tif", 3)])
+def test_what_holds_several_stays_what_it_is(tiny_model: Path, suffix: str, count: int) -> None:
+    _several(Path(f"a{suffix}"), count)
+    result = crispen_says("upscale", f"a{suffix}", "--model", tiny_model)
+    assert (result.stderr, result.exit_code) == ("", 0)
+    assert f"-> a-x4{suffix} 80x64, 3 pages" in result.stdout
+    with images.open_pages(f"a-x4{suffix}") as pages:
+        assert (len(pages), pages.header.width) == (count, 80)
+
+
+def test_pages_that_are_left_out_are_told(tiny_model: Path) -> None:
+    _several(Path("a.tif"), 3)
+    result = crispen_says("upscale", "a.tif", "--model", tiny_model, "--format", "png")
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "crispen: note: a-x4.png has the first of the 3 pages of a.tif:"
+        " GIF and WebP hold animations, TIFF holds pages\n"
+    )
+
+
+def test_signed_content_credentials_are_told_and_not_passed_on(tiny_model: Path) -> None:
+    content = save("a.png").read_bytes()
+    box = b"\0\0\0\x1ajumb\0\0\0\x12jumdc2pa\0\0\0\0\0\0"
+    Path("a.png").write_bytes(
+        content[:33] + struct.pack(">I", len(box)) + b"caBX" + box + b"\0\0\0\0" + content[33:]
+    )
+    assert images.has_content_credentials("a.png")
+    result = crispen_says("upscale", "a.png", "--model", tiny_model)
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "crispen: note: a-x4.png is without the signed content credentials of a.png,"
+        " which hold for that file only\n"
+    )
+    assert not images.has_content_credentials("a-x4.png")
+
+
+def _several(path: Path, count: int) -> None:
+    pictures = [_picture(number) for number in range(count)]
+    animation = None if path.suffix == ".tif" else images.Animation(delays=(100,) * count)
+    images.write_pages(pictures[0].header, pictures, path, count=count, animation=animation)
+
+
+def _picture(number: int) -> Picture:
+    return from_array(np.full((16, 20, 3), 40 * number, np.uint8))
+
+
+# --- pipes
+
+
+def test_a_picture_goes_through_a_pipe(tiny_model: Path) -> None:
+    content = save("a.png").read_bytes()
+    result = crispen_says("upscale", "-", "-o", "-", "--model", tiny_model, stdin=content)
+    assert (result.stderr, result.exit_code) == ("", 0)
+    assert names() == ["a.png"]
+    Path("piped.png").write_bytes(result.stdout_bytes)
+    np.testing.assert_array_equal(pixels_of("piped.png"), pixels_of(enlarged(tiny_model)))
+
+
+def test_either_end_may_be_a_pipe(tiny_model: Path) -> None:
+    content = save("a.png").read_bytes()
+    result = crispen_says("upscale", "-", "-o", "out/", "--model", tiny_model, stdin=content)
+    assert (result.stderr, result.exit_code) == ("", 0)
+    assert result.stdout.startswith("the standard input 20x16 -> ")
+    assert names("out") == ["standard input-x4.png"]
+    result = crispen_says("upscale", "a.png", "-o", "-", "--format", "jpeg", "--model", tiny_model)
+    assert result.stdout_bytes.startswith(JPEG)
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["-"], 2),
+        (["-", "a.png", "-o", "out/"], 2),
+        (["a.png", "b.png", "-o", "-"], 2),
+        ([".", "-o", "-"], 2),
+        (["film.mp4", "-o", "-"], 2),
+        (["a.png", "-o", "-", "--report", "report.json"], 2),
+        (["-", "-o", "-"], 1),
+        (["missing.png", "-o", "-"], 1),
+    ],
+)
+def test_what_no_pipe_holds_is_one_line_and_writes_nothing(
+    tiny_model: Path, arguments: list[str], code: int
+) -> None:
+    save("a.png")
+    result = crispen_says("upscale", *arguments, "--model", tiny_model, stdin=b"no picture")
+    (line,) = error_lines(result)
+    assert (result.exit_code, result.stdout_bytes) == (code, b"")
+    assert "/" not in line.replace("out/", "")
+    assert names() == ["a.png"]
+
+
+def test_a_terminal_is_not_filled_with_a_picture(tiny_model: Path) -> None:
+    pty = pytest.importorskip("pty")
+    save("a.png")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "crispen", "upscale", "a.png", "-o", "-", "--model", str(tiny_model)]
+    result = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(theirs)
+    os.close(ours)
+    assert result.returncode == 2
+    assert result.stderr.startswith("crispen: error: -o - would fill the terminal with a picture")
+
+
+# --- films
+
+
+@pytest.fixture
+def film(working_folder: Path) -> Path:
+    pytest.importorskip("av")
+    from clips import clip
+
+    return clip(Path("clip.mp4"))
+
+
+def stream_of(name: str) -> Any:
+    import av
+
+    with av.open(name) as opened:
+        stream = opened.streams.video[0]
+        return stream.codec_context.name, stream.width, stream.height, sum(1 for _ in opened.decode(video=0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "found"),
+    [
+        ([], "clip-x4.mp4", ("h264", 192, 128, 12)),
+        (["--scale", "2", "-o", "b.mkv", "--codec", "ffv1"], "b.mkv", ("ffv1", 96, 64, 12)),
+        (
+            ["--fit", "101x101", "--crf", "30", "--preset", "ultrafast"],
+            "clip-100x68.mp4",
+            ("h264", 100, 68, 12),
+        ),
+        (["--from", "0.25", "--to", "0:00.5", "--side-by-side"], "clip-x4.mp4", ("h264", 384, 128, 6)),
+    ],
+)
+def test_films_are_enlarged(
+    tiny_model: Path, film: Path, arguments: list[str], name: str, found: tuple[Any, ...]
+) -> None:
+    result = crispen_says("upscale", film, "--model", tiny_model, *arguments)
+    assert (result.stderr, result.exit_code) == ("", 0)
+    assert f", {found[3]} frames (" in result.stdout
+    assert names() == sorted(["clip.mp4", name])
+    assert stream_of(name) == found
+
+
+@pytest.mark.parametrize("tag", [True, False])
+def test_films_say_that_they_were_enlarged(tiny_model: Path, film: Path, tag: bool) -> None:
+    import av
+
+    assert crispen_says("upscale", film, "--model", tiny_model, *([] if tag else ["--no-tag"])).exit_code == 0
+    with av.open("clip-x4.mp4") as opened:
+        comment = opened.metadata.get("comment", "")
+    assert ("Enlarged 4 times by the AI model tiny" in comment) == tag
+
+
+def test_a_film_that_is_stopped_early_leaves_nothing(tiny_model: Path, film: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    def watch(steps: Iterable[Any], total: int, *, pixels: Callable[[Any], int]) -> Iterator[Any]:
+        assert total == 12
+        for step in steps:
+            yield step
+            raise Enough
+
+    upscaler = crispen.load(tiny_model)
+    enlarge = Enlarger(upscaler=upscaler, wishes=Wishes(), film=FilmWishes(), force=False)
+    with pytest.raises(Enough):
+        enlarge(Job(film, Path("clip-x4.mp4")), watch)
+    assert names() == ["clip.mp4"]
+
+
+def test_a_frame_becomes_a_picture(tiny_model: Path, film: Path) -> None:
+    result = crispen_says("upscale", film, "--model", tiny_model, "--frame", "0.25")
+    assert (result.stderr, result.exit_code) == ("", 0)
+    frame = images.read("clip-0.25s-x4.png")
+    assert (frame.width, frame.height) == (192, 128)
+    assert statement_of(frame.attachments["xmp-data"]) is not None
+    options = ["--frame", "0:00", "--side-by-side", "--width", "100", "--format", "jpeg", "--quality", "80"]
+    assert crispen_says("upscale", film, "--model", tiny_model, *options, "-o", "both.jpg").exit_code == 0
+    assert pixels_of("both.jpg").shape == (68, 200, 3)
+    result = crispen_says("upscale", film, "--model", tiny_model, "--frame", "0", "-o", "-")
+    Path("piped.png").write_bytes(result.stdout_bytes)
+    assert pixels_of("piped.png").shape == (128, 192, 3)
+
+
+def test_films_in_folders_only_where_they_are_asked_for(tiny_model: Path, film: Path) -> None:
+    film.rename("film.mp4")
+    save("a.png")
+    assert crispen_says("upscale", ".", "-o", "out", "--model", tiny_model).exit_code == 0
+    assert names("out") == ["a-x4.png"]
+    assert (
+        crispen_says("upscale", ".", "-o", "out", "--model", tiny_model, "--include", "*.mp4").exit_code == 0
+    )
+    assert names("out") == ["a-x4.png", "film-x4.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--quality", "80"], "--quality is for pictures, and there are none"),
+        (["--dpi", "300"], "--dpi is for pictures, and there are none"),
+        (["-o", "b.png"], "b.png cannot be written: a film's name ends in one of"),
+    ],
+)
+def test_what_films_do_not_have_ends_with_2(
+    tiny_model: Path, film: Path, arguments: list[str], message: str
+) -> None:
+    result = crispen_says("upscale", film, "--model", tiny_model, *arguments)
+    (line,) = error_lines(result)
+    assert (result.exit_code, line[: len(message)]) == (2, message)
+
+
+def test_what_a_codec_does_not_have_is_one_line(tiny_model: Path, film: Path) -> None:
+    for arguments in (["--codec", "prores"], ["--preset", "hasty"], ["--crf", "99"], ["--frame", "60"]):
+        result = crispen_says("upscale", film, "--model", tiny_model, *arguments)
+        assert (result.exit_code, len(error_lines(result))) == (1, 1)
+    assert names() == ["clip.mp4"]
+
+
+# --- the library
+
+
+def test_the_library_takes_sizes(tiny_model: Path) -> None:
+    small = pixels_of(save("a.png"))
+    assert crispen.upscale(small, tiny_model, scale=2.5).shape == (40, 50, 3)
+    assert crispen.upscale(small[..., 0], tiny_model, width=100).shape == (80, 100)
+    assert crispen.upscale(small, tiny_model, scale=10).shape == (160, 200, 3)
+    assert crispen.upscale("a.png", tiny_model, height=100) == Path("a-125x100.png")
+    assert pixels_of("a-125x100.png").shape == (100, 125, 3)
+    Path("out").mkdir()
+    assert crispen.upscale("a.png", tiny_model, output="out", scale=2) == Path("out/a-x2.png")
+    with pytest.raises(UsageError, match="only one of"):
+        crispen.upscale(small, tiny_model, scale=2, width=100)
+
+
+def test_the_library_and_the_command_agree(tiny_model: Path) -> None:
+    name = enlarged(tiny_model, "--scale", "3.5", "--consistent")
+    array = crispen.upscale(pixels_of("a.png"), tiny_model, scale=3.5, consistent=True)
+    assert np.abs(array.astype(int) - pixels_of(name)).max() <= 1
+
+
+def test_what_changes_results_changes_the_identity(tiny_model: Path) -> None:
+    options: list[dict[str, Any]] = [{}, {"consistent": True}, {"wrap": True}, {"grain": True}]
+    identities = [crispen.load(tiny_model, **chosen).identity for chosen in options]
+    assert len(set(identities)) == len(options)
+    assert crispen.load(tiny_model).identity == identities[0]
