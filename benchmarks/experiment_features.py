@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from artefacts import detail
 from crispen import images, psnr, resize
+from crispen.evaluation import texture_energy
 from crispen.networks.features import load_features
 from crispen.networks.generators import SRResNet
 from crispen.networks.weights import load_generator
@@ -148,7 +148,7 @@ def measure(
         small, true = as_bytes(sr), valid.hr(index)
         entry = {
             "psnr": psnr(small, true, crop_border=4),
-            "detail": detail(small) - detail(true),
+            "detail": texture_energy(small, true),
             "checkerboard": checkerboard_energy(small, scale=4),
         }
         for judge, (layer, extractor) in judges.items():

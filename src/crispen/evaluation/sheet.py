@@ -214,7 +214,7 @@ def _text(text: str, width: int) -> Bytes:
 
 
 def _ink(text: str) -> Bytes:
-    """(H, W): 255 where a line of text is drawn; H is the same for all."""
+    """(H, W): 255 where a line of text is drawn, from the top of the strut downwards."""
     import pyvips
 
     image: Any = pyvips.Image
