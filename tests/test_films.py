@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,20 @@ def test_codecs_can_be_chosen(tmp_path: Path, codec: Any, suffix: str, preset: s
     with av.open(str(output)) as film:
         assert film.streams.video[0].codec_context.codec.canonical_name == codec
     assert times(output) == pytest.approx(times(source), abs=0.001)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no other way to ask")
+def test_an_encoder_does_not_make_the_process_a_real_time_one(tmp_path: Path) -> None:
+    """SVT-AV1 does, where it may: as root."""
+    before = os.sched_getscheduler(0)
+    options = Options(codec="av1", preset="13")
+    running = films.enlarge(clip(tmp_path / "a.mp4"), Doubling(), tmp_path / "b.webm", options)
+    policies = {
+        os.sched_getscheduler(int(thread.name))
+        for _ in running
+        for thread in Path("/proc/self/task").iterdir()
+    }
+    assert policies == {before} == {os.sched_getscheduler(0)}
 
 
 def test_a_lower_crf_makes_a_larger_file(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from crispen.errors import PictureError, UsageError
 from crispen.films._av import av, reason
+from crispen.films._scheduling import kept_scheduling
 from crispen.films.colour import RGB, LeftSited, from_rgb
 from crispen.films.options import CODECS, Coding
 from crispen.films.reading import Film
@@ -48,7 +49,8 @@ def add_pictures(
     if coding.codec in _QUICKTIME_TAGS and container.format.name in ("mp4", "mov"):
         pictures.codec_context.codec_tag = _QUICKTIME_TAGS[coding.codec]
     try:
-        pictures.codec_context.open()
+        with kept_scheduling():
+            pictures.codec_context.open()
     except av().FFmpegError as error:
         raise UsageError(
             f"{coding.codec} cannot hold frames of {width}x{height} pixels with these options: {reason(error)}"

@@ -1,15 +1,18 @@
 """Training pictures, cropped at random out of a memory-mapped cache.
 
 The low-resolution picture is made once from the whole high-resolution one, by MATLAB's bicubic as the benchmarks
-are, so that crops have no borders of their own. Which crops a step sees depends on (seed, step) alone.
+are, so that crops have no borders of their own; or, where a recipe says so, for each crop anew by
+`crispen.training.degradation`. Which crops a step sees depends on (seed, step) alone, and what is done to one of
+them on (seed, step, its place in the batch).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +21,17 @@ from torch import Tensor
 
 from crispen.errors import DataError
 from crispen.training.cache import HR, LR, Watch, find_cache, in_silence, mark_used, read_index
+from crispen.training.degradation import degrade, sharpen
+from crispen.training.recipe import DegradationTable
 from crispen.training.records import Bytes
 from crispen.training.sources import Purpose, Source
 
 Integers = NDArray[np.int64]
 
 _PIXEL = np.dtype("V3")  # three bytes as one element: NumPy turns a picture twice as fast then
+
+_MARGIN = 16  # small pixels beside a crop, both sides together, that are spoilt with it and then cut off
+_LEAST_MARGIN = 4  # on either side; drawn up to 8 more, so that JPEG's blocks begin anywhere in the crop
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +119,7 @@ class Dataset:
         candidates: int = 1,
         augment: bool = True,
         flat_share: float = 0.0,
+        degradation: DegradationTable | Mapping[str, Any] | None = None,
         part: tuple[int, int] = (0, 1),
     ) -> Batch:
         """Random crops, the same for the same (seed, step).
@@ -126,8 +135,11 @@ class Dataset:
             candidates: crops drawn for each that is taken.
             augment: turn each crop by a random multiple of 90 degrees, and mirror every other.
             flat_share: how many of the crops, on average, are replaced by a single colour.
+            degradation: how the small crops are spoilt, the recipe's table or its content; None leaves them as they
+                are. Crops of a single colour are left so in any case.
             part: (rank, parts): return only that one of so many slices of the batch, which together are the whole.
         """
+        table = None if degradation is None else DegradationTable.model_validate(degradation)
         random = np.random.default_rng([seed, step])
         side = patch_size // self.scale
         drawn = self._draw(random, side, (batch_size, candidates))
@@ -139,8 +151,13 @@ class Dataset:
         lr = np.empty((len(crops), side, side, 3), np.uint8)
         hr = np.empty((len(crops), patch_size, patch_size, 3), np.uint8)
         for place, (crop, turn) in enumerate(zip(crops, symmetry[own], strict=True)):
-            for source, target in zip(self._crop(crop, side), (lr, hr), strict=True):
-                _copy_turned(source, target[place], symmetry=int(turn))
+            if table is None:
+                lr[place], hr[place] = self._clean(crop, side, symmetry=int(turn))
+            elif not is_flat[own][place]:
+                spoiling = _generator(seed, step, place=own.start + place)
+                lr[place], hr[place] = self._degraded(
+                    crop, side, symmetry=int(turn), table=table, random=spoiling
+                )
         for place in np.flatnonzero(is_flat[own]):
             lr[place] = hr[place] = colours[own][place]
         labels = torch.from_numpy(self._labels[crops[:, 0]]) if self.labelled else None
@@ -160,6 +177,52 @@ class Dataset:
         if len(crops) == 1:
             return crops[0]
         return crops[np.argmax([_detail(self._crop(crop, side)[0]) for crop in crops])]
+
+    def _clean(self, crop: Integers, side: int, *, symmetry: int) -> tuple[Bytes, Bytes]:
+        """A crop of both versions, as one of the eight symmetries of the square."""
+        lr, hr = self._crop(crop, side)
+        return _turned(lr, symmetry=symmetry), _turned(hr, symmetry=symmetry)
+
+    def _degraded(
+        self,
+        crop: Integers,
+        side: int,
+        *,
+        symmetry: int,
+        table: DegradationTable,
+        random: np.random.Generator,
+    ) -> tuple[Bytes, Bytes]:
+        """The same with a small version that is made of the large one, unless it is among those that stay clean.
+
+        The large one is turned first, as encoders know up from down, and has a margin as far as the picture reaches.
+        """
+        if random.random() < table.clean_share:
+            lr, hr = self._clean(crop, side, symmetry=symmetry)
+        else:
+            window, (top, left) = self._window(crop, side, symmetry=symmetry, random=random)
+            lr = degrade(window, scale=self.scale, table=table, random=random)[_square(top, left, side)]
+            hr = window[_square(top * self.scale, left * self.scale, side * self.scale)]
+        return lr, sharpen(hr, weight=table.sharpen_targets) if table.sharpen_targets else hr
+
+    def _window(
+        self, crop: Integers, side: int, *, symmetry: int, random: np.random.Generator
+    ) -> tuple[Bytes, tuple[int, int]]:
+        """A crop of the large version, turned, with some of what is around it; and where it is in there.
+
+        That is the corner, in pixels of the small version.
+        """
+        index, *corner = map(int, crop)
+        spans: list[slice] = []
+        margins: list[tuple[int, int]] = []
+        for start, length in zip(corner, self._sides[index], strict=True):
+            before = int(random.integers(_LEAST_MARGIN, _MARGIN - _LEAST_MARGIN))
+            first = max(0, start - before)
+            last = min(int(length), start + side + _MARGIN - before)
+            spans.append(slice(first * self.scale, last * self.scale))
+            margins.append((start - first, last - start - side))
+        window = _turned(self.hr(index)[spans[0], spans[1]], symmetry=symmetry)
+        (top, bottom), (left, right) = reversed(margins) if symmetry & 4 else margins
+        return window, (bottom if symmetry & 2 else top, right if symmetry & 1 else left)
 
     def _crop(self, crop: Integers, side: int) -> tuple[Bytes, Bytes]:
         """The same crop, one of `_draw`'s, of both versions; the side in pixels of the small one."""
@@ -229,14 +292,16 @@ def _draw_flat(random: np.random.Generator, count: int, share: float) -> tuple[N
     return is_flat, kinds[random.integers(3, size=count), np.arange(count)]
 
 
-def _copy_turned(source: Bytes, target: Bytes, *, symmetry: int) -> None:
-    """Copy a square picture (P, P, 3) as one of the eight symmetries of the square, of which 0 changes nothing."""
-    if symmetry == 0:
-        target[:] = source
-        return
+def _turned(source: Bytes, *, symmetry: int) -> Bytes:
+    """Copy a picture (H, W, 3) as one of the eight symmetries of the square, of which 0 changes nothing."""
     pixels = source.view(_PIXEL)
     pixels = pixels.swapaxes(0, 1) if symmetry & 4 else pixels
-    target.view(_PIXEL)[:] = pixels[:: -1 if symmetry & 2 else 1, :: -1 if symmetry & 1 else 1]
+    return pixels[:: -1 if symmetry & 2 else 1, :: -1 if symmetry & 1 else 1].copy().view(np.uint8)
+
+
+def _generator(seed: int, step: int, *, place: int) -> np.random.Generator:
+    """A generator for what is done to one crop of a step, apart from all others and from the step's own."""
+    return np.random.default_rng(np.random.SeedSequence([seed, step], spawn_key=(place,)))
 
 
 def _to_tensor(pictures: Bytes) -> Tensor:

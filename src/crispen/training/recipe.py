@@ -18,6 +18,10 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+Quality = Annotated[int, Field(ge=1, le=100)]
+
 
 class Table(BaseModel):
     """A table of a recipe: frozen, and closed to keys it does not know."""
@@ -69,6 +73,87 @@ class DiscriminatorTable(Table):
     same after averaging over all positions; or in a single judgement for each position."""
 
 
+class RoundTable(Table):
+    """``[data.degradation.first]`` and ``second``: what happens to a picture between two hands.
+
+    A range goes from its gentle end to its harsh one: how far a crop may go on that way is its severity, which is
+    drawn for each crop, the same for all ranges. Lengths are in pixels of the large picture, whatever the size of the
+    picture is by then.
+    """
+
+    blur_share: Share = 0.7
+    """Share of crops that are blurred."""
+    kernels: dict[Literal["gaussian", "generalised", "plateau", "sinc"], PositiveFloat] = Field(
+        default={"gaussian": 0.7, "generalised": 0.1, "plateau": 0.1, "sinc": 0.1}, min_length=1
+    )
+    """How often each kernel is taken: Gaussian; generalised Gaussian, which is more pointed or flatter; with a plateau
+    in the middle; or the low-pass that rings beside edges, as much sharpening does."""
+    anisotropic_share: Share = 0.4
+    """Share of the kernels, but for the last kind, that are longer in one direction, any, than across it."""
+    blur_sigma: tuple[PositiveFloat, PositiveFloat] = (0.2, 3.0)
+    """Standard deviation of the kernels, from and to."""
+    sinc_cutoff: tuple[PositiveFloat, PositiveFloat] = (1.0, 0.6)
+    """The highest frequency that the ringing kernel lets pass, as a share of what the small picture could hold."""
+    noise_share: Share = 0.7
+    """Share of crops that get noise."""
+    poisson_share: Share = 0.5
+    """Share of the noises that are a sensor's: with a variance that grows with brightness. The others are Gaussian."""
+    gray_noise_share: Share = 0.4
+    """Share of the noises that are the same in all three channels."""
+    noise_sigma: tuple[NonNegativeFloat, NonNegativeFloat] = (0.0, 25.0)
+    """Standard deviation of Gaussian noise, of 255, from and to."""
+    poisson_gain: tuple[NonNegativeFloat, NonNegativeFloat] = (0.0, 1.0)
+    """What one photon adds, of 255, from and to; at 1, white has a standard deviation of 16."""
+    save_share: Share = 0.8
+    """Share of crops that are saved with loss."""
+    webp_share: Share = 0.15
+    """Share of these that are saved as WebP; the others as JPEG."""
+    jpeg_quality: tuple[Quality, Quality] = (95, 30)
+    """JPEG's quality, from and to; below 90 colours have half the resolution."""
+    webp_quality: tuple[Quality, Quality] = (90, 25)
+    """WebP's quality, from and to."""
+
+
+class DegradationTable(Table):
+    """``[data.degradation]``: small pictures as phones, the web and scanners leave them.
+
+    Each is made of its large one in two rounds of blur, resizing, noise and saving with loss, in any order: the
+    degradation of second order of Wang et al. ("Real-ESRGAN", ICCVW 2021, section 3), shuffled as by Zhang et al.
+    ("Designing a Practical Degradation Model", ICCV 2021, section 3). That severities vary from crop to crop is ours.
+    """
+
+    clean_share: Share = 0.2
+    """Share of crops that are reduced by bicubic and nothing else, so that clean pictures stay clean."""
+    first: RoundTable = RoundTable()
+    """What the camera did, or somebody who passed the picture on."""
+    second: RoundTable = RoundTable(
+        blur_share=0.5,
+        blur_sigma=(0.2, 2.5),
+        noise_share=0.5,
+        noise_sigma=(0.0, 15.0),
+        poisson_gain=(0.0, 0.6),
+    )
+    """What the last in the row did, who made the picture as small as it is."""
+    resizings: dict[Literal["down", "up", "keep"], PositiveFloat] = Field(
+        default={"down": 0.6, "up": 0.1, "keep": 0.3}, min_length=1
+    )
+    """How often the first round makes the picture smaller, larger, or leaves its size."""
+    factor_down: tuple[PositiveFloat, PositiveFloat] = (1.0, 0.25)
+    """The factor when it makes it smaller, from and to; below 1/scale the second round enlarges."""
+    factor_up: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.5)
+    """The factor when it makes it larger, from and to."""
+    interpolations: dict[Literal["area", "bilinear", "bicubic"], PositiveFloat] = Field(
+        default={"area": 1.0, "bilinear": 1.0, "bicubic": 1.0}, min_length=1
+    )
+    """How often each is taken to resize, in both rounds."""
+    aliased_share: Share = 0.2
+    """Share of bilinear and bicubic reductions that skip pixels, as careless programs do."""
+    saved_last_share: Share = 0.8
+    """Share of crops whose second saving comes after all else; in the others it stands anywhere in its round."""
+    sharpen_targets: NonNegativeFloat = 0.0
+    """Weight of an unsharp mask on the large pictures: what is to be generated is then sharper than what is known."""
+
+
 class DataTable(Table):
     """``[data]``: what one step sees."""
 
@@ -84,6 +169,8 @@ class DataTable(Table):
     """Crops drawn for each that is used, the one with the most detail; 1 draws evenly, 3 leaves flat skies out."""
     flat_share: float = Field(default=0.0, ge=0, le=1)
     """Share of crops replaced by a single colour, pure ones often among them: paper and logos are to keep theirs."""
+    degradation: DegradationTable | None = None
+    """How small pictures are spoilt; where it is missing, they are reduced by bicubic and nothing else."""
 
 
 class StageTable(Table):
