@@ -25,7 +25,7 @@ from torch import Tensor
 from crispen import images, psnr, resize
 from crispen.evaluation import texture_energy
 from crispen.networks.features import load_features
-from crispen.networks.generators import SRResNet
+from crispen.networks.generators import AnyGenerator
 from crispen.networks.weights import load_generator
 from crispen.training import train
 from crispen.training.data import Dataset, open_dataset
@@ -91,7 +91,7 @@ def main() -> None:
     print(table(results))
 
 
-def content(name: str, start: SRResNet, training: Dataset, features: Path) -> list[str]:
+def content(name: str, start: AnyGenerator, training: Dataset, features: Path) -> list[str]:
     """The overrides that make a candidate the perceptual loss, weighed to pull as hard as the pixels."""
     candidate = CANDIDATES[name]
     if candidate is None:
@@ -105,7 +105,7 @@ def content(name: str, start: SRResNet, training: Dataset, features: Path) -> li
     return [f"stage.gan.features={table}", "stage.gan.perceptual_weight=1"]
 
 
-def gradient(start: SRResNet, training: Dataset, candidate: tuple[str, str] | None, features: Path) -> float:
+def gradient(start: AnyGenerator, training: Dataset, candidate: tuple[str, str] | None, features: Path) -> float:
     """Length of the gradient of a loss of absolute differences at the generated pictures: of pixels, or of a layer."""
     batch = training.batch(seed=0, step=0, patch_size=96, batch_size=8)
     with torch.no_grad():
@@ -122,7 +122,7 @@ def gradient(start: SRResNet, training: Dataset, candidate: tuple[str, str] | No
 
 
 @torch.inference_mode()
-def enlarge(generator: SRResNet, lr: Tensor) -> Tensor:
+def enlarge(generator: AnyGenerator, lr: Tensor) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         return generator(lr).float().clamp(0, 1)
 
@@ -133,7 +133,7 @@ def as_bytes(picture: Tensor) -> NDArray[np.uint8]:
 
 @torch.inference_mode()
 def measure(
-    name: str, generator: SRResNet, valid: Dataset, chosen: Sequence[int], features: Path
+    name: str, generator: AnyGenerator, valid: Dataset, chosen: Sequence[int], features: Path
 ) -> dict[str, Any]:
     """Means over the chosen validation pictures."""
     judges = {
@@ -157,7 +157,7 @@ def measure(
     return {"candidate": name} | {key: float(np.mean([entry[key] for entry in found])) for key in found[0]}
 
 
-def draw_sheet(generators: dict[str, SRResNet], path: Path) -> None:
+def draw_sheet(generators: dict[str, AnyGenerator], path: Path) -> None:
     """A row for each of the project's example pictures: bicubic, before, each candidate, the truth."""
     rows: list[NDArray[np.uint8]] = []
     for file in sorted((Path(__file__).parent.parent / "examples").glob("*.png")):

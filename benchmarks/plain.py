@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from crispen.networks.generators import SRResNet
+from crispen.networks.generators import AnyGenerator, SRResNet
 
 
 class PlainSRResNet(nn.Module):
@@ -13,8 +13,9 @@ class PlainSRResNet(nn.Module):
     Takes the layers, and so the weights, of ``generator``, and computes the same.
     """
 
-    def __init__(self, generator: SRResNet) -> None:
+    def __init__(self, generator: AnyGenerator) -> None:
         super().__init__()
+        assert isinstance(generator, SRResNet)
         self.head, self.body, self.tail = generator.head, generator.body, generator.tail
         self.upsampler = nn.Sequential(*generator.upsampler, nn.PixelShuffle(2))
         for module in list(self.modules()):

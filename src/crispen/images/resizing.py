@@ -44,5 +44,5 @@ def fitted(image: Image, *, width: int, height: int, bit_depth: int, has_alpha: 
     if has_alpha:
         image = image.unpremultiply(max_alpha=white)
     if bit_depth == 32:
-        return image.clamp(min=0, max=1).cast("float")
+        return (image > 1).ifthenelse(1, (image < 0).ifthenelse(0, image)).cast("float")
     return (image.rint() if has_alpha else image).cast(_FORMAT_OF[bit_depth])
