@@ -105,7 +105,9 @@ def content(name: str, start: AnyGenerator, training: Dataset, features: Path) -
     return [f"stage.gan.features={table}", "stage.gan.perceptual_weight=1"]
 
 
-def gradient(start: AnyGenerator, training: Dataset, candidate: tuple[str, str] | None, features: Path) -> float:
+def gradient(
+    start: AnyGenerator, training: Dataset, candidate: tuple[str, str] | None, features: Path
+) -> float:
     """Length of the gradient of a loss of absolute differences at the generated pictures: of pixels, or of a layer."""
     batch = training.batch(seed=0, step=0, patch_size=96, batch_size=8)
     with torch.no_grad():

@@ -21,7 +21,7 @@ def dog() -> np.ndarray:
 
 
 def test_the_promised_models_are_there() -> None:
-    assert {"srresnet-x4", "srgan-x4"} <= set(NAMES)
+    assert {"srresnet-x4", "srgan-x4", "tiny-x4"} <= set(NAMES)
     assert crispen.DEFAULT_MODEL in NAMES
     assert [card.name for card in crispen.models()] == NAMES
 
