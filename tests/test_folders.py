@@ -115,7 +115,7 @@ def compute_and_die(self):
     begun.append(self)
     for step in compute(self):
         yield step
-        if len(begun) == 3:
+        if len(begun) >= 3:
             os.kill(os.getpid(), signal.SIGKILL)
 
 Enlargement.__iter__ = compute_and_die
