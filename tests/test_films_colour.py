@@ -13,7 +13,7 @@ from clips import TICK, av, clip, decoded
 from crispen import films
 from crispen.errors import PictureError
 from crispen.films import Options
-from crispen.films.colour import Colours, LeftSited, bicubic, from_rgb, to_rgb
+from crispen.films.colour import Colours, LeftSited, from_rgb, interpolated, to_rgb
 
 # kr and kb: BT.601-7 section 2.5.1, BT.709-6 item 3.2, BT.2020-2 table 4.
 WEIGHTS = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
@@ -63,7 +63,8 @@ class Enlarging:
     def __call__(self, picture: NDArray[Any]) -> NDArray[Any]:
         self.pictures.append(picture)
         if self.smooth:
-            return bicubic(picture, self.scale)
+            height, width, _ = picture.shape
+            return interpolated(picture, width=width * self.scale, height=height * self.scale)
         return picture.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
 
 

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from crispen.errors import CrispenError
 
@@ -25,7 +26,7 @@ def published(path: Path, *, error: type[CrispenError]) -> Generator[Path]:
     temporary = path.with_name(f".crispen-{secrets.token_hex(8)}{path.suffix}")
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         temporary.replace(path)
     except OSError as reason:
         raise error(f"{path} cannot be written: {reason.strerror or reason}") from reason
@@ -34,7 +35,23 @@ def published(path: Path, *, error: type[CrispenError]) -> Generator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def locked(file: IO[bytes] | int) -> bool:
+    """Take a lock on an open file, that ends with this process however it ends; False where another has it.
+
+    Windows has none of this kind, but lets nobody remove or replace a file that is open.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def flush(path: Path) -> None:
     """Have the content on the disk, lest a power cut leave the new name with nothing behind it."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())

@@ -36,7 +36,8 @@ SIGMA = 1.5
 C1, C2 = (0.01 * DATA_RANGE) ** 2, (0.03 * DATA_RANGE) ** 2
 
 _LUMA_OFFSET = 16.0
-_LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966]) / 255
+LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966]) / 255
+"""BT.601's, of red, green and blue in 8 bits, as in MATLAB's rgb2ycbcr."""
 
 
 def psnr(sr: NDArray[Any], hr: NDArray[Any], *, crop_border: int = 0, channel: Channel = "luma") -> float:
@@ -133,7 +134,7 @@ def _planes(picture: NDArray[Any], *, channel: Channel) -> NDArray[np.float64]:
     if pixels.ndim == 2:
         pixels = pixels[:, :, np.newaxis]
     if channel == "luma":
-        weights = _LUMA_WEIGHTS if pixels.shape[2] == 3 else _LUMA_WEIGHTS.sum(keepdims=True)
+        weights = LUMA_WEIGHTS if pixels.shape[2] == 3 else LUMA_WEIGHTS.sum(keepdims=True)
         return (_LUMA_OFFSET + pixels @ weights)[np.newaxis]
     return np.moveaxis(pixels, 2, 0)
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispen.errors import UsageError
+from crispen.evaluation.metrics import LUMA_WEIGHTS
 
 FINE = 0.25, 0.5
 """From half of the Nyquist frequency to the whole, in cycles per pixel: what a reduction by 2 takes away."""
@@ -22,7 +23,6 @@ FINE = 0.25, 0.5
 LEAST_SIDE = 8
 """Pixels a picture needs along each side."""
 
-_LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966]) / 255  # BT.601, as in crispen.evaluation.metrics
 _LEAST = 1e-6  # squared levels per pixel: above the arithmetic's rounding, below all that 8 bits can show
 
 
@@ -59,8 +59,8 @@ def _fine_power(picture: NDArray[np.uint8]) -> float:
 def _luma(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
     """(H, W), without the offset, which has no frequency."""
     if picture.ndim == 3 and picture.shape[2] == 3:
-        return picture @ _LUMA_WEIGHTS
-    return picture.reshape(picture.shape[:2]) * _LUMA_WEIGHTS.sum()
+        return picture @ LUMA_WEIGHTS
+    return picture.reshape(picture.shape[:2]) * LUMA_WEIGHTS.sum()
 
 
 def _check(sr: NDArray[Any], hr: NDArray[Any]) -> None:

@@ -131,12 +131,6 @@ def from_rgb(pixels: RGB, colours: Colours, *, pixel_format: str, depth: int, ta
     return _converted(frame, pixel_format, source=colours, target=colours)
 
 
-def bicubic(pixels: RGB, scale: int) -> RGB:
-    """Enlarge RGB pixels, (H, W, 3), by bicubic interpolation."""
-    height, width, _ = pixels.shape
-    return interpolated(pixels, width=width * scale, height=height * scale)
-
-
 def interpolated(pixels: RGB, *, width: int, height: int) -> RGB:
     """Resize RGB pixels, (H, W, 3), by bicubic interpolation."""
     kind = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"

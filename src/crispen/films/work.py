@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from crispen.errors import PictureError
+from crispen.files import flush, locked
 from crispen.films.encoding import Segment
 
 _MANIFEST, _LOCK = "manifest.json", "lock"
@@ -50,13 +50,13 @@ class Work:
 
     def add(self, segment: Segment) -> None:
         """Take `unfinished`, which is finished now, as the next segment."""
-        _flush(self.unfinished)
+        flush(self.unfinished)
         self.unfinished.replace(self.folder / segment.file)
         self.segments.append(segment)
         content = {"identity": self._identity, "segments": [asdict(segment) for segment in self.segments]}
         temporary = self.folder / f"{_MANIFEST}.new"
         temporary.write_text(json.dumps(content), encoding="utf-8")
-        _flush(temporary)
+        flush(temporary)
         temporary.replace(self.folder / _MANIFEST)
 
     def remove(self) -> None:
@@ -77,7 +77,7 @@ def begun(output: Path, *, identity: str) -> Generator[Work]:
     folder = folder_of(output)
     folder.mkdir(exist_ok=True)
     with (folder / _LOCK).open("w") as lock:
-        if not _locked(lock.fileno()):
+        if not locked(lock.fileno()):
             raise PictureError(f"{output} is being written by another process")
         started = Work(folder, identity=identity)
         try:
@@ -124,25 +124,3 @@ def _finished(folder: Path, identity: str) -> list[Segment]:
         if path.name not in kept:
             path.unlink()
     return segments
-
-
-def _locked(descriptor: int) -> bool:
-    """Take a lock that ends with this process, however it ends.
-
-    Windows has none of this kind, but lets nobody replace a file that is open.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _flush(path: Path) -> None:
-    """Have the system write a file to the disk now."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

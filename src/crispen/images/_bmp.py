@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from crispen.errors import PictureError
 from crispen.images._metadata import stated
-from crispen.images._opened import FetchRows, Opened
+from crispen.images._opened import FetchRows, Opened, rows_at
 from crispen.images._paths import shown
 from crispen.images.picture import Header
 
@@ -167,12 +167,7 @@ def _profile(path: Path, data: bytes) -> bytes | None:
 def _rows(path: Path, layout: _Layout) -> FetchRows:
     def fetch(top: int, count: int) -> NDArray[np.uint8]:
         first = layout.height - top - count if layout.upwards else top
-        with path.open("rb") as file:
-            file.seek(layout.start + first * layout.row_bytes)
-            data = file.read(count * layout.row_bytes)
-        if len(data) < count * layout.row_bytes:
-            raise PictureError(f"{shown(path)} is damaged or cut short (it became shorter while it was read)")
-        rows = np.frombuffer(data, np.uint8).reshape(count, layout.row_bytes)
+        rows = rows_at(path, layout.start + first * layout.row_bytes, count, layout.row_bytes)
         return _colours(path, rows[::-1] if layout.upwards else rows, layout)
 
     return fetch

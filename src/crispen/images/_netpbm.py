@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispen.errors import PictureError
-from crispen.images._opened import FetchRows, Opened
+from crispen.images._opened import FetchRows, Opened, rows_at
 from crispen.images._paths import shown
 from crispen.images.picture import Header, Pixels
 
@@ -89,12 +89,7 @@ def _binary_rows(path: Path, layout: _Layout) -> FetchRows:
     def fetch(top: int, count: int) -> NDArray[Any]:
         upwards = layout.bit_depth == 32
         first = layout.height - top - count if upwards else top
-        with path.open("rb") as file:
-            file.seek(layout.start + first * layout.row_bytes)
-            data = file.read(count * layout.row_bytes)
-        if len(data) < count * layout.row_bytes:
-            raise PictureError(f"{shown(path)} is damaged or cut short (it became shorter while it was read)")
-        rows = np.frombuffer(data, np.uint8).reshape(count, layout.row_bytes)
+        rows = rows_at(path, layout.start + first * layout.row_bytes, count, layout.row_bytes)
         return _as_floats(rows, layout)[::-1] if upwards else _as_integers(rows, layout)
 
     return fetch

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from crispen.errors import PictureError
@@ -55,3 +56,16 @@ def no_such_page(path: Path, page: int, pages: int) -> PictureError:
     """Return the error for a page that a file does not have."""
     has = "1 page" if pages == 1 else f"{pages} pages"
     return PictureError(f"{shown(path)} has {has}, so there is no page {page} (they count from 0)")
+
+
+def rows_at(path: Path, start: int, count: int, row_bytes: int) -> NDArray[np.uint8]:
+    """Read rows, (count, row_bytes), of a file in which they stand one after the other.
+
+    Raises `PictureError` where the file ends before them.
+    """
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read(count * row_bytes)
+    if len(data) < count * row_bytes:
+        raise PictureError(f"{shown(path)} is damaged or cut short (it became shorter while it was read)")
+    return np.frombuffer(data, np.uint8).reshape(count, row_bytes)

@@ -9,9 +9,9 @@ import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from crispen.errors import PictureError
+from crispen.files import locked
 from crispen.images._paths import shown
 from crispen.images._vips import because, vips
 
@@ -49,7 +49,7 @@ def published(path: Path, *, force: bool) -> Generator[Path]:
         held = temporary.open("xb")  # "x": it is ours alone, were another process to draw the same name
     try:
         with held:
-            _locked(held)
+            locked(held)
             yield temporary
             if os.name == "nt":
                 held.close()  # Windows gives no new name to a file that is open
@@ -64,24 +64,8 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(".crispen-*"):
         if _TEMPORARY.fullmatch(path.name):
             with suppress(OSError), path.open("rb+") as file:  # gone by now, or not ours to touch
-                if _locked(file):
+                if locked(file):
                     path.unlink()
-
-
-def _locked(file: IO[bytes]) -> bool:
-    """Take a lock on an open file that ends with it or this process, and tell whether nobody else had it.
-
-    Windows has none of this kind, but lets nobody remove a file that is open.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 @contextmanager
