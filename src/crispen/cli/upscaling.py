@@ -79,8 +79,10 @@ def upscale(
     from crispen.upscaling import Upscaler
     from crispen.upscaling.files import Wishes
     from crispen.upscaling.naming import Naming
+    from crispen.upscaling.upscaler import blend_towards
 
     found = zoo.find(model)
+    blend_towards(found, strength)  # refused before anything else
     wishes = Wishes(
         size=_size(scale, width, height, fit=fit, paper=paper, megapixels=megapixels),
         encoding=Encoding(

@@ -72,7 +72,7 @@ class Upscaler:
         self.model = model
         self._choice = runtimes.choose(model, runtime=runtime, device=device, precision=precision)
         self._exact_when_deep = precision == "auto"
-        self._blend = _blend(model, strength)
+        self._blend = blend_towards(model, strength)
         self._consistent = consistent
         self._wrap = wrap
         self.grain = grain
@@ -274,7 +274,7 @@ class Upscaler:
             return self._open[choice]
 
 
-def _blend(model: Model, strength: float) -> Blend | None:
+def blend_towards(model: Model, strength: float) -> Blend | None:
     """Find the model from which ``strength`` leads to another.
 
     Raises:
