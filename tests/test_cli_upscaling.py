@@ -416,7 +416,7 @@ def test_what_changes_results_changes_the_identity(tiny_model: Path) -> None:
 
 
 def test_a_strength_beyond_0_and_1_is_refused_before_anything_else(tiny_model: Path) -> None:
-    result = crispen_says("upscale", "nothing.png", "--model", tiny_model, "--strength", 2)
+    result = crispen_says("upscale", "nothing.png", "--model", tiny_model, "--strength", "2")
     assert result.exit_code == 2
     assert "strength must be from 0 to 1, not 2" in result.stderr
     assert "does not exist" not in result.stderr
