@@ -236,6 +236,56 @@ def test_snapshots_are_kept_and_a_run_can_start_from_a_run(
         assert all(torch.allclose(before[key], after[key]) for key in learnt)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "new"),
+    [
+        ("srresnet", {"upsampler.3.bias", "upsampler.3.weight", "upsampler.4.weight"}),
+        ("compact", {"skip", "tail"}),
+    ],
+)
+def test_a_generator_can_start_from_one_of_another_scale(
+    photos: Path, tmp_path: Path, architecture: str, new: set[str]
+) -> None:
+    """What belongs to a scale begins anew, and all else goes on."""
+    table = {"architecture": architecture, "num_blocks": 1, "num_features": 8, "batch_norm": False}
+    still = {"pretrain": {"steps": 1, "learning_rate": 1e-20}}
+    for scale, init in ((2, None), (4, str(tmp_path / "2"))):
+        chosen = recipe(generator=table | {"scale": scale}, stage=still, seed=scale)
+        list(train(chosen, data=[photos], run_dir=tmp_path / str(scale), init=init))
+    before, after = weights(tmp_path / "2"), weights(tmp_path / "4")
+    kept = {name for name in after if name in before and torch.equal(before[name], after[name])}
+    assert {name for name in after if name not in kept} == {
+        name for name in after if name in new or name.split(".")[0] in new
+    }
+
+
+def test_a_generator_can_start_from_a_sum(photos: Path, feature_weights: Path, tmp_path: Path) -> None:
+    """What a second run has changed in the weights of a first is added to those of a third."""
+    for name, seed, gan in (("first", 1, 0), ("second", 2, 1), ("third", 3, 0)):
+        chosen = recipe(pretrain=1, gan=gan, seed=seed)
+        list(train(chosen, data=[photos], run_dir=tmp_path / name, features=feature_weights))
+    still = recipe(stage={"gan": {"steps": 1, "learning_rate": 1e-20, "perceptual_weight": 0.0}})
+    init = f"{tmp_path / 'third'} + {tmp_path / 'second'}  - {tmp_path / 'first'}"
+    list(train(still, data=[photos], run_dir=tmp_path / "sum", init=init))
+    first, second, third, sums = (weights(tmp_path / name) for name in ("first", "second", "third", "sum"))
+    for name, tensor in sums.items():
+        torch.testing.assert_close(tensor, third[name] + second[name] - first[name])
+    discriminator, started = (
+        load_tensors(tmp_path / name / "discriminator.safetensors")[0] for name in ("second", "sum")
+    )
+    learnt = [key for key in started if key.endswith("weight")]
+    assert all(torch.allclose(discriminator[key], started[key], atol=1e-3) for key in learnt)
+
+
+def test_a_generator_cannot_start_from_one_of_another_width(photos: Path, tmp_path: Path) -> None:
+    list(train(recipe(pretrain=1), data=[photos], run_dir=tmp_path / "narrow"))
+    wide = recipe(
+        pretrain=1, generator={"scale": 4, "num_blocks": 1, "num_features": 12, "batch_norm": False}
+    )
+    with pytest.raises(TrainingError, match=r"num_features 8 and not 12$"):
+        list(train(wide, data=[photos], run_dir=tmp_path / "wide", init=str(tmp_path / "narrow")))
+
+
 def test_spans_in_epochs_follow_the_number_of_pictures(photos: Path, tmp_path: Path) -> None:
     """Three pictures in batches of two: an epoch is a step and a half."""
     chosen = recipe(stage={"pretrain": {"steps": "4 epochs"}}, validate_every="2 epochs")

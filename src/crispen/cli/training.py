@@ -66,7 +66,7 @@ def train(
     init: Annotated[
         str | None,
         typer.Option(
-            help="Weights to start from: a model's name, a model's or run's folder, a file.",
+            help="Weights to start from: a model's name, a model's or run's folder, a file, or a sum: A + B - C.",
             show_default="what the recipe says",
         ),
     ] = None,

@@ -15,51 +15,17 @@ from lightning_fabric.wrappers import (
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from crispen import zoo
-from crispen.errors import TrainingError
 from crispen.networks.classifier import DigitClassifier
 from crispen.networks.discriminators import DISCRIMINATORS
 from crispen.networks.features import load_features
 from crispen.networks.generators import GENERATORS, AnyGenerator, Generator, build_generator
-from crispen.networks.weights import load_generator, load_weights_into
+from crispen.networks.weights import load_weights_into
 from crispen.training.recipe import FeaturesTable, Recipe, StageTable
+from crispen.training.starting import Start, start_from
 from crispen.training.steps import Features, Learner
 
-GENERATOR_FILE, DISCRIMINATOR_FILE, CLASSIFIER_FILE = (
-    "weights.safetensors",
-    "discriminator.safetensors",
-    "classifier.safetensors",
-)
-"""What a run leaves of its networks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Weights to start from."""
-
-    generator: Path
-    discriminator: Path | None = None
-
-
-def find_start(recipe: Recipe, init: str | None) -> Start | None:
-    """The weights that ``init``, or else the recipe, names: a model's name, a model's or a run's folder, or a file.
-
-    Raises:
-        ModelError, TrainingError: where there are none.
-    """
-    source = init or recipe.generator.init
-    if not source:
-        return None
-    path = Path(source)
-    if (path / GENERATOR_FILE).is_file():
-        discriminator = path / DISCRIMINATOR_FILE
-        return Start(path / GENERATOR_FILE, discriminator if discriminator.is_file() else None)
-    if path.is_file() and path.suffix == ".safetensors":
-        return Start(path)
-    model = zoo.find(source)
-    if model.weights is None:
-        raise TrainingError(f"{source} has no {GENERATOR_FILE} to start from")
-    return Start(model.weights)
+CLASSIFIER_FILE = "classifier.safetensors"
+"""What a run leaves of its classifier."""
 
 
 def make_generator(recipe: Recipe, start: Start | None, fabric: Fabric) -> AnyGenerator:
@@ -77,23 +43,8 @@ def make_generator(recipe: Recipe, start: Start | None, fabric: Fabric) -> AnyGe
     )
     generator.damp_residuals(table.damp_residuals)
     if start:
-        _start_from(generator, start.generator)
+        start_from(start, generator)
     return cast(AnyGenerator, _place(generator, fabric))
-
-
-def _start_from(generator: AnyGenerator, path: Path) -> None:
-    """Copy the weights of a generator of the same kind, its activation and the meaning of its output included."""
-    source = load_generator(path)
-    differences = [
-        f"{name} {source.architecture[name]!r} and not {value!r}"
-        for name, value in generator.architecture.items()
-        if source.architecture[name] != value
-    ]
-    if differences:
-        raise TrainingError(
-            f"the generator in {path} is another than the recipe's: it has {', '.join(differences)}"
-        )
-    generator.load_state_dict(source.state_dict())
 
 
 def make_discriminator(recipe: Recipe, start: Start | None, fabric: Fabric) -> nn.Module:

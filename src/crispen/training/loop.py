@@ -48,6 +48,7 @@ from crispen.training.run_log import RunLog
 from crispen.training.schedule import learning_rate_at
 from crispen.training.sharding import gathered, state_of
 from crispen.training.stages import Stage, chosen_stages, make_networks, make_stage
+from crispen.training.starting import GENERATOR_FILE
 from crispen.training.validation import validate, validate_classifier
 
 MOST_SKIPPED_TOLD = 20
@@ -153,7 +154,7 @@ def train(
                 return
             checkpoint = None
             _save_networks(run, stage, run_dir)
-        _save_generator(run, run_dir / building.GENERATOR_FILE)
+        _save_generator(run, run_dir / GENERATOR_FILE)
 
 
 def _train_stage(run: Run, stage: Stage, checkpoint: Checkpoint | None) -> Generator[Progress, None, bool]:
@@ -199,7 +200,7 @@ def _train_stage(run: Run, stage: Stage, checkpoint: Checkpoint | None) -> Gener
 
 
 def _find_checkpoint(run_dir: Path, *, resume: bool) -> Checkpoint | None:
-    if not resume and (has_checkpoint(run_dir) or (run_dir / building.GENERATOR_FILE).exists()):
+    if not resume and (has_checkpoint(run_dir) or (run_dir / GENERATOR_FILE).exists()):
         raise TrainingError(
             f"{run_dir} holds a run already: add --resume to go on with it, or choose another --run-dir"
         )

@@ -24,6 +24,7 @@ from crispen.training.recipe import (
     Recipe,
     StageTable,
 )
+from crispen.training.starting import find_start
 from crispen.training.steps import Features, Judges, Learner, classifier_step, gan_step, pretrain_step
 
 Update = Callable[[int, Batch, float], Scalars]
@@ -74,7 +75,8 @@ def make_networks(recipe: Recipe, *, init: str | None, features: Path | None, fa
     Raises:
         ModelError, TrainingError: where weights are missing or do not fit.
     """
-    start = building.find_start(recipe, init)
+    source = init or recipe.generator.init
+    start = find_start(source) if source else None
     judging = {
         name: building.load_judging_features(table.features, features, fabric)
         for name, table in chosen_stages(recipe).items()
