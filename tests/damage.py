@@ -3,10 +3,17 @@
 import io
 import random
 import struct
-from typing import Any
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+
+from crispen import images
+from crispen.images import formats
 
 EXTREMES = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
 
@@ -56,6 +63,21 @@ def samples() -> dict[str, bytes]:
     save("pfm", image.convert("F").point(lambda value: value / 255), "PPM")
     made["ppm text"] = b"P3\n4 3\n255\n" + b" ".join(b"%d" % value for value in range(36))
     made["bmp runs"] = bmp_of_runs()
+    return made | what_libvips_alone_writes(colours, exif)
+
+
+def what_libvips_alone_writes(colours: NDArray[np.uint8], exif: Image.Exif) -> dict[str, bytes]:
+    """HEIC and JPEG XL, where the installed libvips has them."""
+    made: dict[str, bytes] = {}
+    picture = replace(images.from_array(colours), attachments={"exif-data": exif.tobytes()})
+    deep = images.from_array(cast(Any, images.to_depth(np.dstack([colours, colours[..., :1]]), 16)))
+    for name in ("heic", "jxl"):
+        if formats.missing_part(formats.FORMATS[name]) is None:
+            for kind, given in ((name, picture), (f"{name} deep", deep)):
+                with tempfile.TemporaryDirectory() as folder:
+                    path = Path(folder) / f"a.{name}"
+                    images.write(given, path)
+                    made[kind] = path.read_bytes()
     return made
 
 

@@ -280,6 +280,16 @@ def test_truncated_films_end_early_or_are_refused(tmp_path: Path, kept: float) -
     assert not (tmp_path / "b.mp4").exists()
 
 
+def test_the_empty_pieces_of_an_avi_are_no_missing_frames(tmp_path: Path) -> None:
+    source = clip(
+        tmp_path / "a.avi", codec="mpeg4", times=[0, 25, 150, 175, 300, 325, 350, 375, 400, 425, 450, 475]
+    )
+    with av.open(str(source)) as film:
+        assert film.streams.video[0].frames > 12
+    assert enlarge(source, tmp_path / "b.mp4").notes == []
+    assert times(tmp_path / "b.mp4") == pytest.approx(times(source), abs=1e-4)
+
+
 def test_damage_is_said_and_passed_over(tmp_path: Path) -> None:
     source = clip(tmp_path / "a.mp4", pictures(12), codec="png", pixel_format="rgb24")
     content = bytearray(source.read_bytes())
@@ -375,6 +385,16 @@ def test_a_comment_is_written(tmp_path: Path) -> None:
     enlarge(clip(tmp_path / "a.mp4"), tmp_path / "b.mp4", comment="enlarged by a network")
     with av.open(str(tmp_path / "b.mp4")) as film:
         assert film.metadata["comment"] == "enlarged by a network"
+
+
+@pytest.mark.parametrize(("model", "said"), [("srgan-x4", True), ("tiny-x4", False)])
+def test_a_model_that_may_flicker_is_said_to(tmp_path: Path, model: str, said: bool) -> None:
+    from crispen import zoo
+    from crispen.upscaling import Upscaler
+
+    notes = films.enlarge(clip(tmp_path / "a.mp4"), Upscaler(zoo.find(model)), tmp_path / "b.mp4").notes
+    assert [note for note in notes if "flicker" in note] == notes
+    assert bool(notes) == said
 
 
 def test_a_bundled_model_enlarges_a_film(tmp_path: Path) -> None:

@@ -96,6 +96,21 @@ def test_the_standards_equations_hold_both_ways(
         assert np.abs(back.astype(float) - pixels).max() <= (2.2 if full else 2) * level
 
 
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(("pixel_format", "depth"), FORMATS)
+def test_no_colour_is_shifted_on_average(pixel_format: str, depth: int, full: bool) -> None:
+    """What is rounded is now too much and now too little. libswscale cuts off: half a level of full-range chroma."""
+    colours, tag = Colours(matrix=1, primaries=1, transfer=1, full_range=full), LeftSited()
+    errors: list[list[float]] = []
+    for values in np.random.default_rng(0).uniform(0.2, 0.8, (100, 3)):
+        pixels = constant(tuple(values), deep=depth > 8)
+        rgb = pixels[0, 0] / np.iinfo(pixels.dtype).max
+        frame = from_rgb(pixels, colours, pixel_format=pixel_format, depth=depth, tag=tag)
+        expected = codes(tuple(rgb), 1, full=full, depth=depth)
+        errors.append([float(samples(frame, plane).mean()) - expected[plane] for plane in range(3)])
+    assert np.abs(np.mean(errors, axis=0)).max() < 0.15
+
+
 @pytest.mark.parametrize(
     ("colours", "pixel_format"),
     [

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -9,12 +10,12 @@ from numpy.typing import NDArray
 
 from crispen import images, runtimes, zoo
 from crispen.errors import UsageError
-from crispen.images import DTYPE_OF, WHITE_OF, Picture
+from crispen.images import DTYPE_OF, WHITE_OF, Animation, Picture, Pixels
 from crispen.runtimes import Piece
 from crispen.tiling import Box
 from crispen.upscaling import Upscaler
 from crispen.upscaling.files import Wishes, enlarge_file
-from crispen.upscaling.grain import NO_GRAIN, Grain, Noise, missing_grain
+from crispen.upscaling.grain import NO_GRAIN, Grain, Noise, SteadyGrain, grained, missing_grain
 from crispen.upscaling.sizes import Size
 from crispen.upscaling.survey import survey
 
@@ -226,3 +227,97 @@ def test_what_the_network_keeps_is_not_added_again() -> None:
 def test_it_cannot_be_had_with_consistent(tiny_model: Path) -> None:
     with pytest.raises(UsageError, match="grain cannot be had with consistent"):
         Upscaler(zoo.find(tiny_model), grain=True, consistent=True)
+
+
+# --- of pictures that follow each other
+
+
+PLACE = Box(0, 0, 64, 64)
+
+
+def field(frame: int, box: Box = PLACE) -> NDArray[np.float32]:
+    """Grain alone."""
+    channels = np.full((1, box.height, box.width), 0.5, np.float32)
+    Grain(0.02, frame=frame).add_to(channels, box)
+    return channels[0] - 0.5
+
+
+def test_each_frame_has_grain_of_its_own_and_the_same_again() -> None:
+    one, other = field(7), field(8)
+    assert np.array_equal(one, field(7))
+    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.1
+    assert one.std() == pytest.approx(other.std(), rel=0.1)
+    assert np.array_equal(field(7, Box(10, 20, 64, 64)), one[10:, 20:])
+
+
+def levels(measured: Iterable[float], steady: SteadyGrain) -> NDArray[np.float64]:
+    return np.array([steady.follow(Grain(level), frame=n).level for n, level in enumerate(measured)])
+
+
+def test_the_level_does_not_flicker() -> None:
+    measured = 0.02 * (1 + 0.1 * np.random.default_rng(0).standard_normal(200))
+    followed = levels(measured, SteadyGrain())
+    assert followed[24:].mean() == pytest.approx(0.02, rel=0.03)
+    steps, measured_steps = (np.abs(np.diff(one)) / 0.02 for one in (followed, measured))
+    assert steps[24:].max() < 0.015
+    assert steps[1:].max() < measured_steps.max() / 2
+
+
+def test_a_scene_has_a_level_of_its_own_from_its_second_frame() -> None:
+    followed = levels([0.02] * 30 + [0.0] * 30 + [0.03] * 30, SteadyGrain())
+    np.testing.assert_allclose(followed, [0.02] * 31 + [0.0] * 30 + [0.03] * 29, atol=1e-9)
+
+
+def test_a_flash_does_not_count() -> None:
+    followed = levels([0.02] * 10 + [0.2] + [0.02] * 10 + [0.0] + [0.02] * 10, SteadyGrain())
+    np.testing.assert_allclose(followed, 0.02)
+
+
+def test_a_level_that_drifts_is_followed() -> None:
+    followed = levels(np.linspace(0.01, 0.04, 300), SteadyGrain())
+    assert followed[-1] == pytest.approx(0.04, rel=0.1)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 31])
+def test_the_level_can_be_gone_on_with(cut: int) -> None:
+    measured = [*(0.02 + 0.002 * np.random.default_rng(0).standard_normal(30)), 0.001, 0.001, 0.001]
+    whole = levels(measured, SteadyGrain())
+    first = SteadyGrain()
+    levels(measured[:cut], first)
+    assert np.array_equal(levels(measured[cut:], SteadyGrain(list(first.state))), whole[cut:])
+
+
+@pytest.mark.parametrize("bit_depth", [8, 16, 32])
+def test_grain_is_added_to_pixels_of_any_depth(bit_depth: int) -> None:
+    flat = cast(Pixels, np.full((600, 40, 3), 0.5 * WHITE_OF[bit_depth], DTYPE_OF[bit_depth]))
+    noisy = grained(flat, Grain(0.02, frame=3))
+    assert (noisy.dtype, noisy.shape) == (flat.dtype, flat.shape)
+    assert np.std(noisy[..., 0] / WHITE_OF[bit_depth]) == pytest.approx(0.02, rel=0.15)
+    assert np.array_equal(noisy[..., 0], noisy[..., 2])
+    assert len(set(map(bytes, noisy))) == 600  # no two rows are alike, where pieces meet neither
+    assert np.array_equal(grained(flat, NO_GRAIN), flat)
+
+
+def test_an_animation_has_fresh_grain_of_a_steady_level(tiny: Upscaler, tmp_path: Path) -> None:
+    frames = [photo(sigma=sigma) for sigma in (6, 6.5, 6, 6.5, 6)]
+    animation = Animation(delays=(40,) * len(frames))
+    encoding = images.Encoding(lossless=True)
+    images.write_pages(
+        frames[0].header,
+        frames,
+        tmp_path / "a.webp",
+        count=len(frames),
+        animation=animation,
+        encoding=encoding,
+    )
+    enlarge_file(tmp_path / "a.webp", tmp_path / "b.webp", tiny, wishes=Wishes(encoding=encoding))
+    plain = [tiny.enlarge(frame, grain=NO_GRAIN).result.pixels.astype(float) for frame in frames]
+    added = [
+        (images.read(tmp_path / "b.webp", page=number).pixels - clean)[..., 0]
+        for number, clean in enumerate(plain)
+    ]
+    for number in range(1, len(added)):
+        alike = np.corrcoef(added[0].ravel(), added[number].ravel())[0, 1]
+        assert abs(alike) < 0.3  # as equal pictures are rounded alike
+    strengths = [one.std() for one in added]
+    assert 0 < max(strengths) < 1.15 * min(strengths)

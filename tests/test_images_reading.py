@@ -251,6 +251,24 @@ def test_16_bit_cmyk_and_lab_keep_their_depth(tmp_path: Path) -> None:
     assert np.abs(picture.pixels / 257 - 100).max() < 0.1
 
 
+def test_a_reason_is_never_that_of_a_file_in_another_thread(tmp_path: Path) -> None:
+    """libvips has one text for the errors of all threads."""
+    pil().save(tmp_path / "a.jpg")
+    pil().save(tmp_path / "b.png")
+    said: dict[str, set[str]] = {}
+    for path in (tmp_path / "a.jpg", tmp_path / "b.png"):
+        path.write_bytes(path.read_bytes()[:-40])
+        said[path.name] = {refusal(path).partition(" (")[0], refusal(path)}
+
+    def attempt(path: Path) -> set[str]:
+        return {refusal(path) for _ in range(200)}
+
+    with ThreadPoolExecutor() as pool:
+        paths = [tmp_path / name for name in said for _ in range(2)]
+        for path, found in zip(paths, pool.map(attempt, paths), strict=True):
+            assert found <= said[path.name]
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_orientation_is_applied(tmp_path: Path, name: str, orientation: int) -> None:

@@ -15,11 +15,14 @@ from PIL import Image, ImageOps
 
 from crispen import images
 from crispen.errors import PictureError, UsageError
-from crispen.images import _decoding
+from crispen.images import _decoding, formats
 from crispen.images.picture import Header, Picture, Pixels
 
 HEIGHT, WIDTH = 45, 33
-SUFFIXES = [".png", ".jpg", ".webp", ".tif", ".avif", ".gif", ".ppm", ".pfm", ".bmp"]
+HEIF_AND_JXL = [
+    f".{name}" for name in ("avif", "heic", "jxl") if formats.missing_part(formats.FORMATS[name]) is None
+]  # libvips may lack those
+SUFFIXES = [".png", ".jpg", ".webp", ".tif", ".gif", ".ppm", ".pfm", ".bmp", *HEIF_AND_JXL]
 
 
 def noise(*shape: int, dtype: type[np.generic] = np.uint8) -> Pixels:

@@ -3,8 +3,9 @@
 The equations are those of ITU-R BT.601, BT.709 and BT.2020 (non-constant luminance) with the code values of
 ITU-T H.273, section 8.3. libswscale takes a frame to be BT.601 if it is not told otherwise, so that it is told
 each time. With 8 bits it converts to within one level. With more it does not: between 10 bits of limited range
-and 16-bit RGB it is off by up to 4 levels of 1023, and white is not white (measured with FFmpeg 8.1), so that
-there it only resamples chroma, which it does exactly, and the matrix is applied here.
+and 16-bit RGB it is off by up to 4 levels of 1023, and white is not white; and of full range it cuts chroma
+off where it should round, so that RGB comes back with 0.8 levels of 255 too little red and blue (measured with FFmpeg
+8.1). There it only resamples chroma, which it does exactly, and the matrix is applied here.
 """
 
 from __future__ import annotations
@@ -53,6 +54,12 @@ class Colours:
     primaries: int
     transfer: int
     full_range: bool
+
+    @property
+    def luma(self) -> tuple[float, float, float]:
+        """How much red, green and blue count for luma."""
+        _, red, blue = _MATRICES[self.matrix]
+        return red, 1 - red - blue, blue
 
     @property
     def range(self) -> int:
@@ -123,12 +130,16 @@ def from_rgb(pixels: RGB, colours: Colours, *, pixel_format: str, depth: int, ta
 
     Subsampled chroma lies where ``tag`` says.
     """
-    if depth == 8:
+    if depth == 8 and not colours.full_range:
         kind = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
         return _converted(tag(_frame(pixels, kind)), pixel_format, target=colours)
     deep = pixels if pixels.dtype == np.uint16 else pixels.astype(np.uint16) * np.uint16(257)
-    frame = tag(_frame(_yuv_of(deep, colours, depth=depth), "yuv444p16le"))
-    return _converted(frame, pixel_format, source=colours, target=colours)
+    codes = _yuv_of(deep, colours, depth=depth)
+    if depth == 8 or pixel_format.startswith("yuv444p"):
+        frame = _planar(codes >> np.uint16(16 - depth), colours, depth=depth)
+    else:
+        frame = _frame(codes, "yuv444p16le")
+    return _converted(tag(frame), pixel_format, source=colours, target=colours)
 
 
 def interpolated(pixels: RGB, *, width: int, height: int) -> RGB:
@@ -201,6 +212,19 @@ def _matrix(colours: Colours | None) -> int | None:
 
 def _frame(pixels: NDArray[Any], kind: str) -> VideoFrame:
     frame = av().VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=kind, channel_last=True)
+    return cast("VideoFrame", frame)
+
+
+def _planar(codes: NDArray[np.uint16], colours: Colours, *, depth: int) -> VideoFrame:
+    """A 4:4:4 frame of codes of ``depth`` bits, (H, W, 3), as they are: libswscale would cut off even these."""
+    height, width, _ = codes.shape
+    kind = np.uint8 if depth == 8 else np.uint16
+    frame = av().VideoFrame(width, height, "yuv444p" if depth == 8 else f"yuv444p{depth}le")
+    for plane, values in zip(frame.planes, np.moveaxis(codes, 2, 0), strict=True):
+        rows = np.zeros((height, plane.line_size // kind().itemsize), kind)
+        rows[:, :width] = values
+        plane.update(rows)
+    frame.colorspace, frame.color_range = colours.matrix, colours.range
     return cast("VideoFrame", frame)
 
 

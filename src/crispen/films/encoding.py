@@ -70,6 +70,8 @@ class Segment:
     """How long its last frame is shown, where no other follows."""
     delay: int
     """By how many frames the order of decoding runs ahead of the order of showing; see `film_packets`."""
+    grain: Sequence[float] = ()
+    """What the frames after it depend on; see `crispen.films.showing.Showing`."""
 
 
 class SegmentWriter:
@@ -102,8 +104,8 @@ class SegmentWriter:
         self._duration = duration
         self.frames += 1
 
-    def finish(self, file: str) -> Segment:
-        """Write what the encoder still holds, close the file and describe it; ``file`` is what it will be called."""
+    def finish(self, file: str, *, grain: Sequence[float]) -> Segment:
+        """Write what the encoder still holds, close the file and describe it: ``file`` is what it will be called."""
         self._write(cast("list[Packet[Any]]", self._stream.encode(None)))
         self._container.close()
         ranks = {time: rank for rank, time in enumerate(sorted(self._times))}
@@ -113,6 +115,7 @@ class SegmentWriter:
             first=min(ranks),
             duration=self._duration,
             delay=max(place - ranks[time] for place, time in enumerate(self._times)),
+            grain=grain,
         )
 
     def close(self) -> None:

@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 import crispen
-from crispen import images
 from crispen.errors import PictureError, UsageError
 from crispen.films import reading, work
 from crispen.films._av import av, reason
 from crispen.films.assembling import assemble
-from crispen.films.colour import RGB, LeftSited, interpolated
+from crispen.films.colour import RGB, LeftSited
 from crispen.films.encoding import SegmentWriter
-from crispen.films.options import Coding, Options, check_suffix, choose
+from crispen.films.options import CODECS, Coding, Options, check_suffix, choose
 from crispen.films.reading import Film
+from crispen.films.showing import Enlarges, Showing, keeps_grain
 from crispen.upscaling import Upscaler
-from crispen.upscaling.sizes import Dimensions, passes
-
-
-class Enlarges(Protocol):
-    """What enlarges frames, such as `crispen.upscaling.Upscaler`."""
-
-    @property
-    def scale(self) -> int:
-        """Pixels of the result for each pixel of the frame, along one side."""
-        ...
-
-    def __call__(self, picture: NDArray[Any], /) -> NDArray[Any]:
-        """Enlarge (H, W, 3), uint8 or uint16, to (H·scale, W·scale, 3) of the same type."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +44,7 @@ class Running:
     def __init__(
         self, film: Film, upscaler: Enlarges, output: Path, options: Options, *, coding: Coding, identity: str
     ) -> None:
-        self.notes: list[str] = _notes(film, coding, output)
+        self.notes: list[str] = _notes(film, coding, output, upscaler)
         """Sentences, of what could not be kept; some come only at the end."""
         self.total = _expected(film, options)
         """How many frames there will be, as far as the file says, or None where it does not."""
@@ -104,18 +86,18 @@ class Running:
         """Do all frames, of which those that are done are only counted."""
         film, options, done = self._film, self._options, started.frames
         decoded = reading.frames(film, start=options.start, end=options.end, notes=self.notes)
-        enlarged = _remembering(self._enlarged)
+        showing = self._showing(started.segments[-1].grain if started.segments else ())
         tag = LeftSited()
         writer: SegmentWriter | None = None
         count = 0
         try:
             for count, (time, frame) in enumerate(decoded, start=1):
                 if count > done:
-                    pixels = enlarged(reading.pixels_of(film, frame, tag))
+                    pixels = showing(reading.pixels_of(film, frame, tag), number=count)
                     writer = writer or self._writer(started.unfinished, pixels)
                     writer.add(pixels, time=time, duration=reading.duration_of(film, frame))
                     if writer.frames == options.segment_frames:
-                        started.add(writer.finish(started.following))
+                        started.add(writer.finish(started.following, grain=showing.grain))
                         writer = None
                 yield Step(
                     frames=count,
@@ -123,7 +105,7 @@ class Running:
                     reused=count <= done,
                 )
             if writer is not None:
-                started.add(writer.finish(started.following))
+                started.add(writer.finish(started.following, grain=showing.grain))
                 writer = None
         finally:
             if writer is not None:
@@ -139,9 +121,10 @@ class Running:
         if film.frames is not None and count < film.frames and (options.start, options.end) == (None, None):
             self.notes.append(f"{film.path} ends early: {count} of its {film.frames} frames could be decoded")
 
-    def _enlarged(self, pixels: RGB) -> RGB:
-        return _shown(
-            pixels, self._upscaler, size=self._options.size, side_by_side=self._options.side_by_side
+    def _showing(self, grain: Sequence[float]) -> Showing:
+        options = self._options
+        return Showing(
+            self._film, self._upscaler, size=options.size, side_by_side=options.side_by_side, grain=grain
         )
 
     def _writer(self, path: Path, pixels: RGB) -> SegmentWriter:
@@ -206,7 +189,9 @@ def enlarge(
     film = reading.probe(source)
     width, height = _size(film, upscaler.scale, options)
     even = width % 2 == 0 and height % 2 == 0
-    coding = choose(options, target, depth=film.depth, chroma=film.chroma, even=even)
+    coding = choose(
+        options, target, depth=film.depth, chroma=film.chroma, even=even, grain=keeps_grain(upscaler)
+    )
     settings = {
         "crispen": crispen.__version__,
         "ffmpeg": av().library_versions,
@@ -241,37 +226,8 @@ def preview(
     if not seconds >= 0:
         raise UsageError(f"seconds must be at least 0, not {seconds}")
     film = reading.probe(Path(path))
-    pixels = np.ascontiguousarray(reading.pixels_of(film, reading.frame_at(film, seconds), LeftSited()))
-    return _shown(pixels, upscaler, size=size, side_by_side=side_by_side)
-
-
-def _shown(pixels: RGB, upscaler: Enlarges, *, size: tuple[int, int] | None, side_by_side: bool) -> RGB:
-    """Enlarge a frame: as often as ``size``, its width and height, takes, and then to that."""
-    sr = upscaler(pixels) if size is None else _sized(pixels, upscaler, Dimensions(*size))
-    if not side_by_side:
-        return sr
-    return np.concatenate([interpolated(pixels, width=sr.shape[1], height=sr.shape[0]), sr], axis=1)
-
-
-def _sized(pixels: RGB, upscaler: Enlarges, wanted: Dimensions) -> RGB:
-    height, width, _ = pixels.shape
-    for _ in range(passes(width, height, wanted, scale=upscaler.scale)):
-        pixels = upscaler(pixels)
-    return images.resized(images.from_array(pixels), width=wanted.width, height=wanted.height).pixels
-
-
-def _remembering(enlarged: Callable[[RGB], RGB]) -> Callable[[RGB], RGB]:
-    """Have frames that equal the one before them, which films from screens and of drawings are full of, done once."""
-    last: tuple[RGB, RGB] | None = None
-
-    def remembered(pixels: RGB) -> RGB:
-        nonlocal last
-        if last is None or not np.array_equal(last[0], pixels):
-            contiguous = np.ascontiguousarray(pixels)
-            last = contiguous, enlarged(contiguous)
-        return last[1]
-
-    return remembered
+    pixels = reading.pixels_of(film, reading.frame_at(film, seconds), LeftSited())
+    return Showing(film, upscaler, size=size, side_by_side=side_by_side)(pixels, number=0)
 
 
 def _size(film: Film, scale: int, options: Options) -> tuple[int, int]:
@@ -289,7 +245,7 @@ def _expected(film: Film, options: Options) -> int | None:
     return max(1, round(Fraction(end - (options.start or 0)) * film.rate))
 
 
-def _notes(film: Film, coding: Coding, output: Path) -> list[str]:
+def _notes(film: Film, coding: Coding, output: Path, upscaler: Enlarges) -> list[str]:
     """What is already known to be lost or to look wrong."""
     notes: list[str] = []
     if film.interlaced:
@@ -303,6 +259,15 @@ def _notes(film: Film, coding: Coding, output: Path) -> list[str]:
     if coding.chroma < film.chroma:
         notes.append(
             f"{output} has 4:{coding.chroma[1]}:{coding.chroma[2]} colour, the finest for {coding.codec}"
+        )
+    if keeps_grain(upscaler) and CODECS[coding.codec].grain is None:
+        notes.append(f"{output} loses much of its grain to {coding.codec}: h264, hevc and ffv1 keep it")
+    if isinstance(upscaler, Upscaler) and upscaler.model.card is not None and upscaler.model.card.generative:
+        # Measured on a scene that stands still, with noise: over time its pixels vary 2.0 times as much with srgan-x4,
+        # 1.4 times with tiny-x4 and srresnet-x4.
+        name = upscaler.model.name
+        notes.append(
+            f"{name} draws fine detail anew in each frame, which can flicker: tiny-x4 is meant for films"
         )
     if film.captions:
         notes.append(f"{output} is without the closed captions that lie inside the pictures of {film.path}")

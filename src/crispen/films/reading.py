@@ -202,7 +202,8 @@ def _facts(path: Path, container: InputContainer, stream: VideoStream, frame: Vi
         height=sides[1],
         time_base=stream.time_base or 1 / rate,
         rate=rate,
-        frames=stream.frames or None,
+        # AVI counts the empty pieces, too, by which a frame is shown longer.
+        frames=None if container.format.name == "avi" else stream.frames or None,
         seconds=None if duration is None else float(duration),
         depth=depth_of(frame),
         chroma=chroma_of(frame),

@@ -9,7 +9,7 @@ from crispen.images.formats import FORMATS, SUFFIXES, Encoding
 from crispen.images.matlab import contributions, resize
 from crispen.images.picture import DTYPE_OF, WHITE_OF, Header, Picture, Pixels, to_depth
 from crispen.images.reading import KINDS, READ_SUFFIXES, Pages, Source, open, open_pages, read
-from crispen.images.resizing import resized
+from crispen.images.resizing import NO_OVERHANG, Overhang, overhang_of, resized
 from crispen.images.transparency import BLEED_REACH, bleed, enlarge_alpha, is_binary
 from crispen.images.writing import (
     check_alpha,
@@ -26,12 +26,14 @@ __all__ = [
     "DTYPE_OF",
     "FORMATS",
     "KINDS",
+    "NO_OVERHANG",
     "READ_SUFFIXES",
     "SUFFIXES",
     "WHITE_OF",
     "Animation",
     "Encoding",
     "Header",
+    "Overhang",
     "Pages",
     "Picture",
     "Pixels",
@@ -50,6 +52,7 @@ __all__ = [
     "is_pil",
     "open",
     "open_pages",
+    "overhang_of",
     "read",
     "remove_leftovers",
     "resize",

@@ -6,7 +6,9 @@ import os
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from pyvips import Image, Region
 
 _ABSENT = {"jxlload_source": "JPEG XL"}
-_PAGED = ("gifload_source", "webpload_source", "tiffload_source", "heifload_source")
+_TURN_THEMSELVES = ("heifload_source", "jxlload_source")  # and are not to be believed what EXIF says on it
 _DTYPE_OF = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 _DISPLAYED = ("b-w", "grey16", "srgb", "rgb", "rgb16", "scrgb", "multiband")
 _MM_PER_INCH, _MM_PER_CENTIMETRE = 25.4, 10.0
@@ -40,7 +42,7 @@ def open_with_libvips(path: Path, loader: str, *, max_megapixels: float, page: i
     if not vips().type_find("VipsOperation", loader):
         kind = _ABSENT.get(loader, loader)
         raise PictureError(f"{shown(path)} is {kind}, which cannot be read: convert it to PNG or JPEG")
-    with _said_of(path, "has a damaged or unsupported header"):
+    with _said_of(path, loader, "has a damaged or unsupported header"):
         image = _load(path, loader)
         pages = _pages(path, loader, image)
         animation = _animation(image, pages)
@@ -54,21 +56,55 @@ def open_with_libvips(path: Path, loader: str, *, max_megapixels: float, page: i
     _check_header(path, image, max_megapixels=max_megapixels * (pages if page is None else 1))
     exif = _tiff_exif(path) if loader == "tiffload_source" and not page else None
     header = _header(image, exif=exif)
-    return Opened(header=header, fetch=_rows(path, image), pages=pages, animation=animation)
+    return Opened(header=header, fetch=_rows(path, loader, image), pages=pages, animation=animation)
 
 
 @contextmanager
-def _said_of(path: Path, fault: str) -> Generator[None]:
-    """Turn an error of libvips into one sentence."""
+def _said_of(path: Path, loader: str, fault: str) -> Generator[None]:
+    """Turn an error of libvips into one sentence, with the reason where that is sure to be of this file."""
     vips().vips_lib.vips_error_clear()  # or the reason could be that of an earlier file
-    try:
-        yield
-    except vips().Error as error:
-        if "HEVC" in error.detail:  # libheif names the missing decoder, and at the first pixel only
-            raise PictureError(
-                f"{shown(path)} is HEIC, which cannot be read: convert it to JPEG or PNG"
-            ) from error
-        raise PictureError(f"{shown(path)} {fault}{because(error)}") from error
+    with _ATTEMPTS.one() as attempt:
+        try:
+            yield
+        except vips().Error as error:
+            # libheif names the missing decoder, and at the first pixel only.
+            if loader == "heifload_source" and "HEVC" in error.detail:
+                raise PictureError(
+                    f"{shown(path)} is HEIC, which cannot be read: convert it to JPEG or PNG"
+                ) from error
+            reason = because(error) if attempt.is_alone else ""
+            raise PictureError(f"{shown(path)} {fault}{reason}") from error
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """Something that may fail, and whether nothing else might have failed meanwhile."""
+
+    is_alone: bool
+
+
+class _Attempts:
+    """Which threads are reading: libvips keeps the errors of all threads in one text."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._going_on: list[_Attempt] = []
+
+    @contextmanager
+    def one(self) -> Generator[_Attempt]:
+        with self._lock:
+            attempt = _Attempt(not self._going_on)
+            for other in self._going_on:
+                other.is_alone = False
+            self._going_on.append(attempt)
+        try:
+            yield attempt
+        finally:
+            with self._lock:
+                self._going_on = [other for other in self._going_on if other is not attempt]
+
+
+_ATTEMPTS = _Attempts()
 
 
 def _load(path: Path, loader: str, **options: int) -> Image:
@@ -159,7 +195,8 @@ def _attachments(image: Image, *, exif: bytes | None) -> dict[str, bytes]:
     found = {name: cast(bytes, image.get(name)) for name in ATTACHMENTS if name in fields}
     if exif is not None:
         found["exif-data"] = exif
-    return upright(found) if _is_turned(image) else found
+    is_upright_by_now = _is_turned(image) or image.get("vips-loader") in _TURN_THEMSELVES
+    return upright(found) if is_upright_by_now else found
 
 
 def _is_turned(image: Image) -> bool:
@@ -188,12 +225,12 @@ def _fraction(text: str) -> float:
     return int(match[1]) / int(match[2]) if match and int(match[2]) else 0.0
 
 
-def _rows(path: Path, image: Image) -> FetchRows:
+def _rows(path: Path, loader: str, image: Image) -> FetchRows:
     """Return a function that decodes downwards: the first call, not this one, starts the work."""
     started: list[tuple[Image, Region]] = []
 
     def fetch(top: int, count: int) -> NDArray[Any]:
-        with _said_of(path, "is damaged or cut short"):
+        with _said_of(path, loader, "is damaged or cut short"):
             if not started:
                 turned = _upright(image)
                 started.append((turned, vips().Region.new(turned)))

@@ -8,6 +8,7 @@ PF; http://www.pauldebevec.com/Research/HDR/PFM). In a bitmap (P1, P4) 1 is blac
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from crispen.errors import PictureError
 from crispen.images._opened import FetchRows, Opened, rows_at
 from crispen.images._paths import shown
+from crispen.images._publishing import said_of_writing
 from crispen.images.picture import Header, Pixels
 
 MAGICS = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf", b"PF")
@@ -145,20 +147,29 @@ def _text_values(path: Path, layout: _Layout) -> NDArray[Any]:
     return _stretched(1 - numbers if is_bitmap else numbers, layout)
 
 
-def begin(path: Path, header: Header) -> None:
-    """Start a file: P5, P6, Pf or PF, by the header's channels and bit depth. Raises `OSError`."""
-    path.write_bytes(_start(header))
+def write_netpbm(strips: Iterable[Pixels], file: Path, header: Header, *, path: Path) -> None:
+    """Write strips (n, W, C), from top to bottom, to ``file``: P5, P6, Pf or PF, by the channels and bit depth.
+
+    Raises `PictureError`, about ``path``, where the system refuses, and whatever ``strips`` raises.
+    """
+    with said_of_writing(path):
+        file.write_bytes(_start(header))
+    top = 0
+    for strip in strips:
+        with said_of_writing(path):
+            _put(file, strip, header, top=top)
+        top += len(strip)
 
 
-def put(path: Path, strip: Pixels, header: Header, *, top: int) -> None:
+def _put(file: Path, strip: Pixels, header: Header, *, top: int) -> None:
     """Write the strip (n, W, C) that begins with row ``top`` into a file that has begun. Raises `OSError`."""
     upwards = header.bit_depth == 32
     dtype = {8: "u1", 16: ">u2", 32: "<f4"}[header.bit_depth]
     first = header.height - top - len(strip) if upwards else top
     rows = np.ascontiguousarray(cast(NDArray[Any], strip[::-1] if upwards else strip), dtype)
-    with path.open("r+b") as file:
-        file.seek(len(_start(header)) + first * rows[0].nbytes)
-        file.write(rows.data)
+    with file.open("r+b") as opened:
+        opened.seek(len(_start(header)) + first * rows[0].nbytes)
+        opened.write(rows.data)
 
 
 def _start(header: Header) -> bytes:

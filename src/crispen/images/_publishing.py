@@ -51,6 +51,8 @@ def published(path: Path, *, force: bool) -> Generator[Path]:
         with held:
             locked(held)
             yield temporary
+            with said_of_writing(path):
+                os.fsync(held.fileno())
             if os.name == "nt":
                 held.close()  # Windows gives no new name to a file that is open
             with said_of_writing(path), _said_to_exist(path):

@@ -7,8 +7,12 @@ import re
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from crispen.errors import PictureError
+
 if TYPE_CHECKING:
     from pyvips import Error, Image
+
+_OLDEST = (8, 18)  # the first with `exact` for webpsave; 8.16 aborted at an AVIF that was cut short
 
 
 @functools.cache
@@ -17,9 +21,17 @@ def vips() -> ModuleType:
 
     libvips' cache of operations is switched off, for the whole process: it keeps the results of turning or
     converting a picture alive (hundreds of megabytes for large ones), and nothing here is computed twice.
+
+    Raises `PictureError` where a libvips is installed that is too old.
     """
     import pyvips
 
+    found = pyvips.version(0), pyvips.version(1)
+    if found < _OLDEST:
+        raise PictureError(
+            "the installed libvips is {}.{}, but pictures need {}.{} or newer".format(*found, *_OLDEST)
+            + ": pip install pyvips-binary brings one"
+        )
     pyvips.cache_set_max(0)
     return pyvips
 

@@ -15,6 +15,7 @@ from crispen.images.picture import Header
 _CLASSIC_TIFF_BYTES = 4e9  # offsets of 32 bits end at 4.29e9; the rest is for what does not compress
 _PYRAMID_SHARE = 4 / 3  # 1 + 1/4 + 1/16 + ...
 _TIFF_COMPRESSIONS = ("deflate", "lzw", "none", "jpeg")
+_CODECS = {"AVIF": "av1", "HEIC": "hevc"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +64,10 @@ class Format:
     """The first is the usual one."""
 
     depths: tuple[int, ...]
-    """In bits; 16 stands for 12 in AVIF and HEIC."""
+    """In bits; 16 stands for 12 in AVIF, and for 10 (or 12, lossless) in HEIC."""
 
-    max_side: int
-    """The longest side, in pixels."""
+    max_side: int = 1_000_000
+    """The longest side, in pixels: libpng's limit, which is enough for those that have none."""
 
     saver: str | None = None
     """libvips' operation; None is written here."""
@@ -83,8 +84,8 @@ class Format:
     alpha: bool = True
     """Whether it holds an alpha channel."""
 
-    gray: bool = True
-    """Whether it holds one channel."""
+    gray: tuple[int, ...] = (8, 16, 32)
+    """The depths at which it holds one channel."""
 
     colour: bool = True
     """Whether it holds three channels."""
@@ -148,17 +149,21 @@ def _tiff_iptc(data: bytes) -> bytes | None:
     return records and records + bytes(3 * len(records))
 
 
-def _heif(compression: str) -> Callable[[Encoding, Header], dict[str, Any]]:
-    def options(encoding: Encoding, header: Header) -> dict[str, Any]:
-        exactness: dict[str, Any] = (
-            {"lossless": True}
-            if encoding.lossless
-            else {"Q": encoding.quality or 85, "subsample_mode": "off"}
-        )
-        depth = 8 if header.bit_depth == 8 else 12
-        return exactness | {"compression": compression, "bitdepth": depth, "effort": 3}
+def _avif(encoding: Encoding, header: Header) -> dict[str, Any]:
+    options = {"compression": "av1", "bitdepth": 8 if header.bit_depth == 8 else 12, "effort": 3}
+    if encoding.lossless:
+        return options | {"lossless": True}
+    return options | {"Q": encoding.quality or 85, "subsample_mode": "off"}
 
-    return options
+
+# As telephones write it, with half the resolution of colour and 10 bits at most, since those who want HEIC want it
+# for them: Apple's decoders show 4:4:4 wrongly at many sizes, and do not open 12 bits (libheif's issues 661, 373).
+def _heic(encoding: Encoding, header: Header) -> dict[str, Any]:
+    deep = 12 if encoding.lossless else 10
+    options = {"compression": "hevc", "bitdepth": 8 if header.bit_depth == 8 else deep, "effort": 3}
+    if encoding.lossless:
+        return options | {"lossless": True}
+    return options | {"Q": encoding.quality or 85, "subsample_mode": "on"}
 
 
 def _jxl(encoding: Encoding, header: Header) -> dict[str, Any]:
@@ -170,123 +175,40 @@ def _gif(encoding: Encoding, header: Header) -> dict[str, Any]:
 
 
 FORMATS: dict[str, Format] = {
-    "png": Format(
-        name="PNG",
-        suffixes=(".png",),
-        depths=(8, 16),
-        max_side=1_000_000,  # libpng's limit
-        saver="pngsave",
-        options=_png,
-    ),
+    "png": Format(name="PNG", suffixes=(".png",), depths=(8, 16), saver="pngsave", options=_png),
     "jpeg": Format(
-        name="JPEG",
-        suffixes=(".jpg", ".jpeg"),
-        depths=(8,),
-        max_side=65_500,
-        saver="jpegsave",
-        options=_jpeg,
-        lossy=True,
-        lossless=False,
-        alpha=False,
-        iptc=iptc_for_jpeg,
+        name="JPEG", suffixes=(".jpg", ".jpeg"), depths=(8,), saver="jpegsave", options=_jpeg,
+        max_side=65_500, lossy=True, lossless=False, alpha=False, iptc=iptc_for_jpeg,
     ),
     "webp": Format(
-        name="WebP",
-        suffixes=(".webp",),
-        depths=(8,),
-        max_side=16_383,
-        saver="webpsave",
-        options=_webp,
-        lossy=True,
-        gray=False,
-        frames=True,
+        name="WebP", suffixes=(".webp",), depths=(8,), saver="webpsave", options=_webp,
+        max_side=16_383, lossy=True, gray=(), frames=True,
     ),
     "tiff": Format(
-        name="TIFF",
-        suffixes=(".tif", ".tiff"),
-        depths=(8, 16, 32),
-        max_side=1_000_000,
-        saver="tiffsave",
-        options=_tiff,
-        iptc=_tiff_iptc,
-        frames=True,
+        name="TIFF", suffixes=(".tif", ".tiff"), depths=(8, 16, 32), saver="tiffsave", options=_tiff,
+        iptc=_tiff_iptc, frames=True,
     ),
     "avif": Format(
-        name="AVIF",
-        suffixes=(".avif",),
-        depths=(8, 16),
-        max_side=16_384,
-        saver="heifsave",
-        options=_heif("av1"),
-        lossy=True,
-        gray=False,
+        name="AVIF", suffixes=(".avif",), depths=(8, 16), saver="heifsave", options=_avif,
+        max_side=16_384, lossy=True, gray=(),
     ),
     "heic": Format(
-        name="HEIC",
-        suffixes=(".heic", ".heif"),
-        depths=(8, 16),
-        max_side=16_384,
-        saver="heifsave",
-        options=_heif("hevc"),
-        lossy=True,
-        gray=False,
+        name="HEIC", suffixes=(".heic", ".heif"), depths=(8, 16), saver="heifsave", options=_heic,
+        max_side=16_384, lossy=True, gray=(),
     ),
     "jxl": Format(
-        name="JPEG XL",
-        suffixes=(".jxl",),
-        depths=(8, 16, 32),
-        max_side=1_000_000,
-        saver="jxlsave",
-        options=_jxl,
-        lossy=True,
+        name="JPEG XL", suffixes=(".jxl",), depths=(8, 16, 32), saver="jxlsave", options=_jxl,
+        lossy=True, gray=(8, 16),  # libvips writes gray floats as zeros and ones
     ),
     "gif": Format(
-        name="GIF",
-        suffixes=(".gif",),
-        depths=(8,),
-        max_side=65_535,
-        saver="gifsave",
-        options=_gif,
-        lossless=False,
-        gray=False,
-        profile=False,
-        frames=True,
+        name="GIF", suffixes=(".gif",), depths=(8,), saver="gifsave", options=_gif,
+        max_side=65_535, lossless=False, gray=(), profile=False, frames=True,
     ),
-    "ppm": Format(
-        name="PPM",
-        suffixes=(".ppm",),
-        depths=(8, 16),
-        max_side=1_000_000,
-        alpha=False,
-        gray=False,
-        profile=False,
-    ),
-    "pgm": Format(
-        name="PGM",
-        suffixes=(".pgm",),
-        depths=(8, 16),
-        max_side=1_000_000,
-        alpha=False,
-        colour=False,
-        profile=False,
-    ),
-    "pnm": Format(
-        name="PNM",
-        suffixes=(".pnm",),
-        depths=(8, 16),
-        max_side=1_000_000,
-        alpha=False,
-        profile=False,
-    ),
-    "pfm": Format(
-        name="PFM",
-        suffixes=(".pfm",),
-        depths=(32,),
-        max_side=1_000_000,
-        alpha=False,
-        profile=False,
-    ),
-}
+    "ppm": Format(name="PPM", suffixes=(".ppm",), depths=(8, 16), alpha=False, gray=(), profile=False),
+    "pgm": Format(name="PGM", suffixes=(".pgm",), depths=(8, 16), alpha=False, colour=False, profile=False),
+    "pnm": Format(name="PNM", suffixes=(".pnm",), depths=(8, 16), alpha=False, profile=False),
+    "pfm": Format(name="PFM", suffixes=(".pfm",), depths=(32,), alpha=False, profile=False),
+}  # fmt: skip
 """The formats that are written, by the names that `Encoding` takes."""
 
 SUFFIXES = tuple(suffix for form in FORMATS.values() for suffix in form.suffixes)
@@ -318,9 +240,11 @@ def missing_part(form: Format) -> str | None:
         return None
     if not vips().type_find("VipsOperation", form.saver):
         return f"the installed libvips was built without {form.name}"
-    if form.name == "HEIC":
-        try:
-            vips().Image.black(16, 16, bands=3).heifsave_buffer(compression="hevc")
-        except vips().Error:
-            return "the installed libvips was built without an HEVC encoder"
+    codec = _CODECS.get(form.name)
+    try:  # libheif finds its encoders when they are called
+        if codec is not None:
+            black = vips().Image.black(16, 16, bands=3).copy(interpretation="srgb")
+            black.heifsave_buffer(compression=codec)
+    except vips().Error:
+        return f"the installed libvips has no encoder for {form.name}"
     return None

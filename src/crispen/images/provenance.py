@@ -18,7 +18,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from xml.dom import minidom
-from xml.sax.saxutils import escape, quoteattr
 
 from crispen.images import _xmp
 
@@ -48,7 +47,6 @@ _EMPTY = (
     f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_xmp.RDF}"/></x:xmpmeta>'
     '<?xpacket end="w"?>'
 ).encode()
-_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _BLANKS = re.compile("[\t\n\r]")
 
 
@@ -155,7 +153,9 @@ def _new_description(document: minidom.Document) -> minidom.Element:
     """Make an element for what is new; all must be about the same, which mostly is an empty text."""
     others = _xmp.descriptions(document)
     about = others[0].getAttributeNS(_xmp.RDF, "about") if others else ""
-    return _element(document, f"<rdf:Description rdf:about={quoteattr(about)}/>", "rdf")
+    description = _element(document, "<rdf:Description/>", "rdf")
+    description.setAttributeNS(_xmp.RDF, "rdf:about", about)
+    return description
 
 
 def _append(
@@ -194,7 +194,9 @@ def _add(document: minidom.Document, home: minidom.Element, prefix: str, name: s
 
 
 def _written(name: str, value: str) -> str:
-    return f"<{name}>{escape(value)}</{name}>"
+    # Not xml.sax.saxutils.escape, which brings along all of HTTP and TLS.
+    escaped = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return f"<{name}>{escaped}</{name}>"
 
 
 def _element(document: minidom.Document, source: str, *prefixes: str) -> minidom.Element:
@@ -215,7 +217,13 @@ def _read(packet: bytes) -> minidom.Document:
 
 def _text(value: str) -> str:
     """Return text that XML can hold and gives back as it was: a file's name may have anything in it."""
-    return _NOT_IN_XML.sub("\ufffd", _BLANKS.sub(" ", value)).strip()
+    return "".join(map(_as_in_xml, _BLANKS.sub(" ", value))).strip()
+
+
+def _as_in_xml(character: str) -> str:
+    """Return a character, which is none of `_BLANKS`, or what stands for one that XML cannot hold."""
+    held = " " <= character <= "\ud7ff" or "\ue000" <= character <= "\ufffd" or character >= "\U00010000"
+    return character if held else "\ufffd"
 
 
 def _number(value: float) -> str:

@@ -5,19 +5,20 @@ in the file                    in the `Picture`
 =============================  =======================================================================
 8 or 16 bit, float             uint8, uint16, float32: by the file's format, never by its values
 1, 2 or 4 bit                  uint8, black 0, white 255
-10 or 12 bit (AVIF)            uint16, white 65535
-gray                           one channel (AVIF and WebP have none: three)
+10 or 12 bit (AVIF, HEIC)      uint16, white 65535; so does JPEG XL's
+gray                           one channel (AVIF, HEIC and WebP have none: three)
 palette                        three channels (a PNG's gray palette too)
 CMYK, Lab                      sRGB, through the embedded profile or libvips' own; the profile is dropped
 alpha, a transparent colour    `alpha`; a TIFF's colours are divided by it where they had been multiplied
-orientation tag                applied to the pixels; EXIF and XMP then say "upright"
+orientation tag                applied to the pixels; EXIF and XMP then say "upright". AVIF, HEIC and JPEG XL say
+                               it outside of EXIF, and EXIF's counts for nothing there
 ICC profile, EXIF, XMP, IPTC   `attachments`
 several pages or frames        the first, or the one asked for; `open_pages` goes through all
 float beyond [0, 1]            clipped where it is a filter's ringing, otherwise refused, as NaN is
 =============================  =======================================================================
 
 `open` reads downwards, a strip at a time, so that a picture of any size takes little memory: all formats but
-WebP, AVIF, HEIC, progressive JPEG and interlaced PNG, which have to be decoded whole. What has to be turned
+WebP, AVIF, HEIC, JPEG XL, progressive JPEG and interlaced PNG, which have to be decoded whole. What has to be turned
 upright goes through a temporary file.
 """
 

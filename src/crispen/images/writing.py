@@ -7,8 +7,9 @@ suffix       depths                 alpha  ICC  EXIF  XMP  IPTC  resolution
 .jpg         8                      no     yes  yes   yes  yes   yes
 .webp        8, gray as RGB         yes    yes  yes   yes  no    in EXIF
 .tif         8, 16, float           yes    yes  yes   yes  yes   yes
-.avif .heic  8, 12, gray as RGB     yes    yes  yes   yes  no    in EXIF
-.jxl         8, 16, float           yes    yes  yes   yes  no    in EXIF
+.avif        8, 12, gray as RGB     yes    yes  yes   yes  no    in EXIF
+.heic        8, 10, gray as RGB     yes    yes  yes   yes  no    in EXIF
+.jxl         8, 16, float (in RGB)  yes    yes  yes   yes  no    in EXIF
 .gif         8, palette             1 bit  no   no    no   no    no
 .ppm .pgm    8, 16                  no     no   no    no   no    no
 .pfm         float                  no     no   no    no   no    no
@@ -16,12 +17,18 @@ suffix       depths                 alpha  ICC  EXIF  XMP  IPTC  resolution
 
 What a format cannot hold of the metadata is left out. A colour profile is never just left out: where it cannot be
 kept the pixels are converted to sRGB, so that they look the same. Nor is alpha: where the format has none that is
-an error, unless all of it is opaque. JPEG, WebP and AVIF are lossy unless `Encoding` says otherwise; a lossy WebP
-also halves the resolution of colour and drops the colours of what is fully transparent.
+an error, unless all of it is opaque. JPEG, WebP, AVIF, HEIC and JPEG XL are lossy unless `Encoding` says otherwise.
+A lossy WebP or HEIC also halves the resolution of colour, and a lossy WebP drops the colours of what is fully
+transparent; a lossless HEIC has 12 bits in place of 10.
 
 Memory does not grow with the picture where `write_rows` is given strips, except for WebP, AVIF, HEIC, JPEG XL and
 GIF, whose encoders want all of it. For a pyramid libvips keeps the smaller levels in the system's folder for
 temporary files (``TMPDIR``) until the end.
+
+A camera's MakerNote is kept but mostly moves within the EXIF. libvips' parser, libexif, puts right what refers to
+places inside the notes of Canon, Nikon, Olympus, Pentax, Fuji, Casio and Apple (not in a TIFF, which it does not
+write); those of others stay byte for byte, so that such references may be off by as much as they have moved, which
+readers like ExifTool notice and correct (its option ``-F`` does for good).
 """
 
 from __future__ import annotations
@@ -53,7 +60,7 @@ from crispen.images.formats import (
     missing_part,
 )
 from crispen.images.picture import WHITE_OF, Header, Picture, Pixels, to_depth
-from crispen.images.resizing import fitted, resized
+from crispen.images.resizing import NO_OVERHANG, Overhang, fitted, resized
 
 if TYPE_CHECKING:
     from pyvips import Image
@@ -86,6 +93,7 @@ def write_rows(
     path: str | os.PathLike[str],
     *,
     size: tuple[int, int] | None = None,
+    overhang: Overhang = NO_OVERHANG,
     force: bool = False,
     encoding: Encoding = _DEFAULT,
 ) -> None:
@@ -94,12 +102,14 @@ def write_rows(
     Strips may be of any height, have the header's width, channels, bit depth and alpha, and need no attachments;
     one must not be changed before the next but one is asked for. They are drawn in the caller's thread, while
     others encode those before. ``size``, (width, height), is what the picture is resized to on its way, as by
-    `crispen.images.resized`.
+    `crispen.images.resized`, and ``overhang`` what is cut off of it.
 
     Raises what `write` raises, `UsageError` for strips that are not as the header says, and whatever ``strips``
     raises; then nothing has been written.
     """
-    _write_frames(header, strips, path, size=size, count=1, animation=None, force=force, encoding=encoding)
+    _write_frames(
+        header, strips, path, size=size, overhang=overhang, count=1, animation=None, force=force, encoding=encoding
+    )  # fmt: skip
 
 
 def write_pages(
@@ -118,8 +128,9 @@ def write_pages(
     format that holds a single picture.
     """
     _write_frames(
-        header, pages, path, size=None, count=count, animation=animation, force=force, encoding=encoding
-    )
+        header, pages, path, size=None, overhang=NO_OVERHANG, count=count, animation=animation, force=force,
+        encoding=encoding,
+    )  # fmt: skip
 
 
 def check_destination(
@@ -144,7 +155,7 @@ def check_destination(
         raise PictureError(f"{shown(path)} cannot be written: {error.strerror}") from error
     missing = missing_part(form)
     if missing is not None:
-        raise PictureError(f"{shown(path)} cannot be written: {missing}; AVIF, WebP and PNG are there")
+        raise PictureError(f"{shown(path)} cannot be written: {missing}; WebP and PNG are there")
     if header is not None:
         _check_shape(header, path, form, scale=scale)
     if isinstance(picture, Picture):
@@ -214,6 +225,7 @@ def _write_frames(
     path: str | os.PathLike[str],
     *,
     size: tuple[int, int] | None,
+    overhang: Overhang,
     count: int,
     animation: Animation | None,
     force: bool,
@@ -231,7 +243,8 @@ def _write_frames(
     rows = _fitted(announced, path, encoding, header, written)
     with published(path, force=force) as temporary:
         if form.saver is None:
-            _write_netpbm(_resized(rows, header, written), temporary, written, path=path)
+            rows = _resized(rows, header, written, overhang)
+            _netpbm.write_netpbm(rows, temporary, written, path=path)
         else:
             _save(
                 rows,
@@ -239,6 +252,7 @@ def _write_frames(
                 written,
                 path=path,
                 drawn=header,
+                overhang=overhang,
                 form=form,
                 encoding=encoding,
                 count=count,
@@ -248,20 +262,25 @@ def _write_frames(
 
 def _written(header: Header, form: Format) -> Header:
     """Return the header as the format can hold it."""
-    depth = next((depth for depth in form.depths if depth >= header.bit_depth), max(form.depths))
+    depth = _depth(header, form)
     return replace(
         header,
         bit_depth=depth,
-        channels=header.channels if form.gray else 3,
+        channels=header.channels if depth in form.gray else 3,
         has_alpha=header.has_alpha and form.alpha,
         attachments=_kept(header, form),
     )
 
 
+def _depth(header: Header, form: Format) -> int:
+    return next((depth for depth in form.depths if depth >= header.bit_depth), max(form.depths))
+
+
 def _is_converted(header: Header, form: Format) -> bool:
     """Tell whether the colours must become sRGB, as the format cannot hold the profile that they are meant by."""
     has_profile = "icc-profile-data" in header.attachments
-    return has_profile and (not form.profile or (header.channels == 1 and not form.gray))
+    becomes_colour = header.channels == 1 and _depth(header, form) not in form.gray
+    return has_profile and (not form.profile or becomes_colour)
 
 
 def _kept(header: Header, form: Format) -> dict[str, bytes]:
@@ -321,22 +340,16 @@ def _with_channels(pixels: Pixels, channels: int) -> Pixels:
     return pixels[..., :1] if channels == 1 else cast(Pixels, np.repeat(pixels, channels, axis=2))
 
 
-def _resized(rows: Iterable[Pixels], drawn: Header, written: Header) -> Iterable[Pixels]:
+def _resized(rows: Iterable[Pixels], drawn: Header, written: Header, overhang: Overhang) -> Iterable[Pixels]:
     """Resize what libvips does not write; for that it is held as a whole."""
-    if (drawn.width, drawn.height) == (written.width, written.height):
+    if not _is_resized(drawn, written, overhang):
         return rows
     whole = Picture(pixels=cast(Pixels, np.concatenate(list(rows))))
-    return [resized(whole, width=written.width, height=written.height).pixels]
+    return [resized(whole, width=written.width, height=written.height, overhang=overhang).pixels]
 
 
-def _write_netpbm(rows: Iterable[Pixels], temporary: Path, written: Header, *, path: Path) -> None:
-    with said_of_writing(path):
-        _netpbm.begin(temporary, written)
-    top = 0
-    for strip in rows:
-        with said_of_writing(path):
-            _netpbm.put(temporary, strip, written, top=top)
-        top += len(strip)
+def _is_resized(drawn: Header, written: Header, overhang: Overhang) -> bool:
+    return (drawn.width, drawn.height, overhang) != (written.width, written.height, NO_OVERHANG)
 
 
 def _save(
@@ -346,6 +359,7 @@ def _save(
     *,
     path: Path,
     drawn: Header,
+    overhang: Overhang,
     form: Format,
     encoding: Encoding,
     count: int,
@@ -356,13 +370,14 @@ def _save(
     options = form.options(encoding, size) | {"keep": _keep(written)}
 
     def save(image: Image) -> None:
-        if (drawn.width, drawn.height) != (written.width, written.height):
+        if _is_resized(drawn, written, overhang):
             image = fitted(
                 image,
                 width=written.width,
                 height=written.height,
                 bit_depth=written.bit_depth,
                 has_alpha=written.has_alpha,
+                overhang=overhang,
             )
         complete = _complete(image, written, count=count, animation=animation)
         with said_of_writing(path):

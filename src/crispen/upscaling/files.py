@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from crispen import __version__, images
-from crispen.images import Encoding, Header, Pages, Picture, Source
+from crispen.images import NO_OVERHANG, Encoding, Header, Overhang, Pages, Picture, Source
 from crispen.images.provenance import Statement, tagged
-from crispen.upscaling.enlargement import Enlargement, Step, strips_of
-from crispen.upscaling.rows import Readable, StripSource
+from crispen.upscaling import wrapping
+from crispen.upscaling.enlargement import Step, strips_of
+from crispen.upscaling.grain import SteadyGrain
+from crispen.upscaling.rows import Readable, SourceRows, StripSource
 from crispen.upscaling.sizes import Dimensions, Size, passes
 from crispen.upscaling.survey import SURVEYED_ROWS, Survey, in_strips, survey
 from crispen.upscaling.upscaler import Upscaler
+from crispen.upscaling.wrapping import WrappedRows
 from crispen.zoo import Model
 
 Watch = Callable[[Iterable[Step], int], Iterable[Step]]
@@ -102,10 +105,10 @@ class _Job:
         images.check_destination(self.target, force=self.force, picture=large, encoding=self.wishes.encoding)
         seen = self._survey(small)
         images.check_alpha(self.target, opaque=seen.opaque, encoding=self.wishes.encoding)
-        strips, drawn = self._strips(opened, size, seen)
+        strips, drawn, overhang = self._strips(opened, size, seen)
         images.write_rows(
             replace(large, height=drawn.height, width=drawn.width), strips, self.target,
-            size=size, force=self.force, encoding=self.wishes.encoding,
+            size=size, overhang=overhang, force=self.force, encoding=self.wishes.encoding,
         )  # fmt: skip
         return Outcome(small, large, 1, left_out)
 
@@ -121,28 +124,54 @@ class _Job:
         return Outcome(small, large, len(pages), 0)
 
     def _pages(self, pages: Pages, size: Dimensions) -> Iterator[Picture]:
-        """Enlarge one page after the other, each held as a whole."""
-        for page in pages:
+        """Enlarge one page after the other, each held as a whole. An animation's grain is that of a film."""
+        steady = None if pages.animation is None else SteadyGrain()
+        for number, page in enumerate(pages):
             picture = page
             noise = survey(in_strips(page), noise=self.upscaler.grain).noise
-            for grain in self.upscaler.grain_of_passes(page.header, size, noise):
+            grains = self.upscaler.grain_of_passes(page.header, size, noise)
+            if steady is not None and noise is not None and grains:
+                grains[-1] = steady.follow(grains[-1], frame=number)
+            for grain in grains:
                 enlargement = self.upscaler.enlarge(picture, grain=grain)
                 for _ in self.watch(enlargement, len(enlargement) * len(pages)):
                     pass
                 picture = enlargement.result
-            yield images.resized(picture, width=size.width, height=size.height)
+            yield self.upscaler.resized(picture, size)
 
-    def _strips(self, opened: Source, size: Dimensions, seen: Survey) -> tuple[Iterator[Picture], Header]:
-        """The rows as the network leaves them, and their header: the next larger size that it makes."""
+    def _strips(
+        self, opened: Source, size: Dimensions, seen: Survey
+    ) -> tuple[Iterator[Picture], Header, Overhang]:
+        """The rows as the network leaves them, their header, and what of it is only there to be seen by a filter.
+
+        It is the next larger size that the network makes, and a texture with some of its repetitions.
+        """
+        grains = self.upscaler.grain_of_passes(opened.header, size, seen.noise)
+        if not grains:
+            return self._unenlarged(opened, size)
+        *earlier, last = grains
         readable: Readable = opened
-        enlargement: Enlargement | None = None
-        for grain in self.upscaler.grain_of_passes(opened.header, size, seen.noise):
-            if enlargement is not None:
-                readable = StripSource(enlargement.header, strips_of(enlargement))
+        for grain in earlier:
             enlargement = self.upscaler.enlarge_source(readable, binary_alpha=seen.binary_alpha, grain=grain)
-        if enlargement is None:
-            return opened.strips(SURVEYED_ROWS), opened.header
-        return strips_of(self.watch(enlargement, len(enlargement))), enlargement.header
+            readable = StripSource(enlargement.header, strips_of(enlargement))
+        scale = self.upscaler.scale
+        beyond = self._overhang(readable.header, size, scale=scale)
+        enlargement = self.upscaler.enlarge_source(
+            readable, binary_alpha=seen.binary_alpha, grain=last, overhang=beyond
+        )
+        strips = strips_of(self.watch(enlargement, len(enlargement)))
+        return strips, enlargement.header, Overhang(*(pixels * scale for pixels in beyond))
+
+    def _unenlarged(self, opened: Source, size: Dimensions) -> tuple[Iterator[Picture], Header, Overhang]:
+        """The rows of a picture that is large enough as it is."""
+        beyond = self._overhang(opened.header, size)
+        if beyond == NO_OVERHANG:
+            return opened.strips(SURVEYED_ROWS), opened.header, beyond
+        around = WrappedRows(SourceRows(opened), beyond)
+        return wrapping.strips(around, SURVEYED_ROWS), around.header, beyond
+
+    def _overhang(self, small: Header, size: Dimensions, *, scale: int = 1) -> Overhang:
+        return wrapping.overhang(small, size, scale=scale) if self.upscaler.wrap else NO_OVERHANG
 
     def _survey(self, small: Header) -> Survey:
         """Read the file once more beforehand, where it could be transparent, or its grain is to be kept."""

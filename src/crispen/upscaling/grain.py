@@ -7,14 +7,16 @@ some of these are enlarged, and measured again; and what is missing is added, th
 with film (Norkin and Birkbeck, "Film Grain Synthesis for AV1 Video Codec", DCC 2018). The grain is made, not the
 photo's: its level is kept, and its size in pixels, so that the enlargement, seen pixel by pixel, looks as the photo
 does, which is finer on paper.
+
+Of pictures that follow each other, `SteadyGrain` makes the grain of each anew, as film has it, and its level steady.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -25,7 +27,7 @@ from crispen.images import WHITE_OF, Picture, Pixels
 from crispen.tiling import Box
 from crispen.upscaling.rows import extent_of, part
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
+_LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 _SIDE = 16  # of the windows in which noise is measured
 # Of the windows, the flattest are taken to hold nothing but noise. Measured on 12 photographs with and without noise
@@ -39,11 +41,16 @@ _BINS = _BINS_PER_OCTAVE * _OCTAVES
 _SAMPLES, _MARGIN = 6, 16  # how many windows are enlarged, and how many pixels around each
 _VISIBLE = 0.5 / 255  # below this level a picture counts as clean
 
+_MEMORY = 24  # frames: a second of film, over which the error of measuring one becomes a fifth
+_UNLIKE = 2.25  # by what factor variances differ where a scene has changed
+_CONVINCED = 2  # frames in succession by which that is known
+
 _PERIOD = 1024  # pixels after which grain repeats itself
 _BLUR = (
     0.5  # standard deviation in pixels: neighbours share a little, as a camera's do, and not as a sensor's
 )
 _EXTREME = 3.0  # standard deviations, beyond which there is no grain
+_ROWS_AT_ONCE = 256
 
 _ROWS, _COLUMNS = np.indices((_SIDE, _SIDE)).reshape(2, -1)
 _EVEN = (_ROWS + _COLUMNS) % 2 == 0
@@ -63,16 +70,21 @@ class Sample(NamedTuple):
 
 
 class Noise:
-    """The noise of a picture, all strips of which are looked at once. Takes the same memory for any picture."""
+    """The noise of a picture, all strips of which are looked at once. Takes the same memory for any picture.
 
-    def __init__(self) -> None:
+    Args:
+        luma: how much red, green and blue count for luma, in which noise is measured.
+    """
+
+    def __init__(self, *, luma: Sequence[float] = _LUMA) -> None:
+        self.luma: NDArray[np.float32] = np.asarray(luma, np.float32)
         self._counts = np.zeros(_BINS)
         self._sums = np.zeros(_BINS)
         self._flattest: list[tuple[float, Sample]] = []
 
     def look(self, strip: Picture) -> None:
         """Measure the windows of a strip of which nothing is black, white or transparent."""
-        windows = _windows(strip)
+        windows = _windows(strip, self.luma)
         bins = _bins(windows.roughness)
         self._counts += np.bincount(bins, minlength=_BINS)
         self._sums += np.bincount(bins, windows.variance, minlength=_BINS)
@@ -104,17 +116,21 @@ class Grain:
     """Its standard deviation, of [0, 1], once the result has its final size; 0 adds nothing."""
     coarseness: float = 1.0
     """By how much the result will be reduced afterwards, at least 1."""
+    frame: int = 0
+    """Which of the pictures that follow each other it is for: it lies otherwise in each, and in the same way again."""
 
     def add_to(self, channels: NDArray[np.float32], box: Box) -> None:
         """Add to (C, H, W) in [0, 1] what belongs where ``box`` lies in the result.
 
-        It depends on nothing but the place and the values there. Towards black and white it fades, so that none is
-        cut off and the mean stays.
+        It depends on nothing but the frame, the place and the values there. Towards black and white it fades, so
+        that none is cut off and the mean stays.
         """
         if self.level == 0:
             return
         field = _field(self.coarseness)
-        rows, columns = np.arange(box.top, box.bottom) % _PERIOD, np.arange(box.left, box.right) % _PERIOD
+        down, across = np.random.default_rng(self.frame).integers(_PERIOD, size=2) if self.frame else (0, 0)
+        rows = (np.arange(box.top, box.bottom) + down) % _PERIOD
+        columns = (np.arange(box.left, box.right) + across) % _PERIOD
         grain = field[np.ix_(rows, columns)] * np.float32(self.level)
         most = np.float32(self.level * np.abs(field).max())
         for channel in channels:
@@ -129,6 +145,66 @@ NO_GRAIN = Grain()
 """What is added to a clean picture, and where nobody asked for grain."""
 
 
+class SteadyGrain:
+    """The grain of pictures that follow each other: anew in each, and of a level that does not flicker.
+
+    What is measured of a picture is off by some percent, now up and now down, and grain of that level would pump. The
+    variance is therefore the mean over the pictures so far, and from the 24th on a running mean that forgets as
+    slowly. Two pictures in succession with less than half or more than twice the variance are a new scene, with a mean
+    of its own; one alone, such as a flash, does not count.
+
+    Args:
+        state: what another had as its `state`, to go on exactly as it would.
+    """
+
+    def __init__(self, state: Sequence[float] = (0.0, 0, 0)) -> None:
+        self._variance = float(state[0])
+        self._count, self._unlike = int(state[1]), int(state[2])
+
+    @property
+    def state(self) -> tuple[float, int, int]:
+        """All that the next picture's grain depends on beside that picture."""
+        return self._variance, self._count, self._unlike
+
+    def follow(self, measured: Grain, *, frame: int) -> Grain:
+        """Return the grain for a picture, by what was measured of it and of those before it.
+
+        Args:
+            measured: what `missing_grain` says of the picture alone.
+            frame: the picture's number, which the place of its grain depends on.
+        """
+        self._take(measured.level**2)
+        return replace(measured, level=_root(self._variance), frame=frame)
+
+    def _take(self, variance: float) -> None:
+        if self._count and not _alike(variance, self._variance):
+            self._unlike += 1
+            if self._unlike < _CONVINCED:
+                return
+            self._count = 0
+        self._unlike = 0
+        self._count = min(self._count + 1, _MEMORY)
+        self._variance += (variance - self._variance) / self._count
+
+
+def _alike(one: float, other: float) -> bool:
+    """Whether two variances can be those of one scene."""
+    return max(one, other) <= _UNLIKE * min(one, other) + (2 * _VISIBLE) ** 2
+
+
+def grained(pixels: Pixels, grain: Grain) -> Pixels:
+    """Return a copy of a picture of any depth, (H, W, C), with grain. Little more memory is taken than for that."""
+    white = np.float32(WHITE_OF[8 * pixels.dtype.itemsize])
+    result = np.empty_like(pixels)
+    for top in range(0, len(pixels), _ROWS_AT_ONCE):
+        rows = slice(top, min(top + _ROWS_AT_ONCE, len(pixels)))
+        channels = np.divide(pixels[rows].transpose(2, 0, 1), white, dtype=np.float32)
+        grain.add_to(channels, Box(rows.start, 0, rows.stop, pixels.shape[1]))
+        values = channels.transpose(1, 2, 0) * white
+        result[rows] = values if pixels.dtype == np.float32 else np.rint(values)
+    return result
+
+
 def missing_grain(noise: Noise, enlarge: Callable[[Picture], Picture], *, coarseness: float = 1.0) -> Grain:
     """What a result lacks of the noise of its picture.
 
@@ -139,8 +215,9 @@ def missing_grain(noise: Noise, enlarge: Callable[[Picture], Picture], *, coarse
     """
     level = noise.level
     if level < _VISIBLE:
-        return NO_GRAIN
-    left = [_windows(_remaining(sample, enlarge(sample.picture))).variance for sample in noise.samples]
+        return Grain(0.0, coarseness)
+    large = [_remaining(sample, enlarge(sample.picture)) for sample in noise.samples]
+    left = [_windows(one, noise.luma).variance for one in large]
     still_there = max(0.0, float(np.concatenate(left).mean())) if sum(map(len, left)) else 0.0
     return Grain(_root(level**2 - still_there), coarseness)
 
@@ -166,9 +243,9 @@ class _Windows(NamedTuple):
     """(N, 2): top and left."""
 
 
-def _windows(picture: Picture) -> _Windows:
+def _windows(picture: Picture, weights: NDArray[np.float32]) -> _Windows:
     down, across = picture.height // _SIDE, picture.width // _SIDE
-    luma = _tiled(_luma(picture), down, across)
+    luma = _tiled(_luma(picture, weights), down, across)
     fit = (luma.min(axis=2) > 0) & (luma.max(axis=2) < 1)
     if picture.alpha is not None:
         fit &= _tiled(picture.alpha, down, across).min(axis=2) == WHITE_OF[picture.bit_depth]
@@ -192,11 +269,11 @@ def _fine_variance(windows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.square(curvature).mean(axis=(1, 2)) / np.float32(36)
 
 
-def _luma(picture: Picture) -> NDArray[np.float32]:
+def _luma(picture: Picture, weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """(H, W) in [0, 1]."""
     white = np.float32(WHITE_OF[picture.bit_depth])
-    weights = _LUMA if picture.pixels.shape[2] == 3 else np.ones(1, np.float32)
-    return np.matmul(picture.pixels, weights / white, dtype=np.float32)
+    shares = weights if picture.pixels.shape[2] == 3 else np.ones(1, np.float32)
+    return np.matmul(picture.pixels, shares / white, dtype=np.float32)
 
 
 def _tiled(plane: NDArray[Any], down: int, across: int) -> NDArray[Any]:
@@ -231,7 +308,7 @@ def _field(coarseness: float) -> NDArray[np.float32]:
     gray = Picture(pixels=cast(Pixels, 0.5 + 0.1 * field[..., np.newaxis]))
     side = round(_PERIOD / coarseness)
     reduced = images.resized(gray, width=side, height=side)
-    return field * np.float32(0.1 / _root(_windows(reduced).variance.mean()))
+    return field * np.float32(0.1 / _root(_windows(reduced, np.ones(1, np.float32)).variance.mean()))
 
 
 def _root(variance: float) -> float:

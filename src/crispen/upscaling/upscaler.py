@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crispen import images, runtimes, tiling, zoo
 from crispen.errors import UsageError
-from crispen.images import Header, Picture
+from crispen.images import NO_OVERHANG, Header, Overhang, Picture
 from crispen.runtimes import Blend, Choice, Device, Precision, Runtime, RuntimeName
 from crispen.upscaling import memory, wrapping
 from crispen.upscaling.consistent import REACH, ConsistentRuntime
@@ -74,7 +74,8 @@ class Upscaler:
         self._exact_when_deep = precision == "auto"
         self._blend = blend_towards(model, strength)
         self._consistent = consistent
-        self._wrap = wrap
+        self.wrap = wrap
+        """Whether pictures are taken to be seamless textures."""
         self.grain = grain
         """Whether results are to have the grain of their pictures."""
         self._tile = tile
@@ -95,7 +96,7 @@ class Upscaler:
     def identity(self) -> str:
         """All that results depend on beside the picture: what was begun with another must not be gone on with."""
         start = f"{self._blend.faithful.weights_sha256} {self._blend.strength}" if self._blend else ""
-        return f"{self.model.weights_sha256} {start} {self.description} wrap={self._wrap} grain={self.grain}"
+        return f"{self.model.weights_sha256} {start} {self.description} wrap={self.wrap} grain={self.grain}"
 
     @overload
     def __call__(
@@ -173,7 +174,12 @@ class Upscaler:
         )
 
     def enlarge_source(
-        self, source: Readable, *, binary_alpha: bool = False, grain: Grain = NO_GRAIN
+        self,
+        source: Readable,
+        *,
+        binary_alpha: bool = False,
+        grain: Grain = NO_GRAIN,
+        overhang: Overhang = NO_OVERHANG,
     ) -> Enlargement:
         """Prepare the enlargement of a picture that is read downwards; neither it nor the result is ever held whole.
 
@@ -183,11 +189,14 @@ class Upscaler:
             source: see `crispen.images.open`.
             binary_alpha: whether its alpha channel, if any, is 0 or full everywhere; see `crispen.images.is_binary`.
             grain: what is added; only who has seen the whole picture can tell what the result would lack.
+            overhang: with ``wrap``, how much of the texture's repetitions is enlarged around it.
 
         Raises:
             ModelError: for damaged files of the model.
         """
-        return self._enlargement(SourceRows(source), whole=False, binary_alpha=binary_alpha, grain=grain)
+        return self._enlargement(
+            SourceRows(source), whole=False, binary_alpha=binary_alpha, grain=grain, overhang=overhang
+        )
 
     def grain_of_passes(self, small: Header, wanted: Dimensions, noise: Noise | None) -> list[Grain]:
         """Tell what to add in each pass through the network, from ``small`` to the size ``wanted``.
@@ -209,9 +218,11 @@ class Upscaler:
         coarseness = math.sqrt(area / (wanted.width * wanted.height))
         return [NO_GRAIN] * (count - 1) + [missing_grain(noise, enlarge, coarseness=coarseness)]
 
-    def _enlargement(self, small: Rows, *, whole: bool, binary_alpha: bool, grain: Grain) -> Enlargement:
-        if self._wrap:
-            small = WrappedRows(small)
+    def _enlargement(
+        self, small: Rows, *, whole: bool, binary_alpha: bool, grain: Grain, overhang: Overhang = NO_OVERHANG
+    ) -> Enlargement:
+        if self.wrap:
+            small = WrappedRows(small, overhang)
         if small.header.has_alpha:
             small = BledRows(small)
         choice = self._choice_for(small.header.bit_depth)
@@ -224,7 +235,7 @@ class Upscaler:
             context=context,
             cost=memory.cost_of(choice, scale=self.scale, has_features=self.model.tail_context is not None),
         )
-        tiles = (wrapping.plan if self._wrap else tiling.plan)(
+        tiles = (wrapping.plan if self.wrap else tiling.plan)(
             small.header.height,
             small.header.width,
             tile=tile,
@@ -247,6 +258,12 @@ class Upscaler:
         noise = survey(in_strips(picture), noise=self.grain).noise
         for grain in self.grain_of_passes(picture.header, wanted, noise):
             picture = self.enlarge(picture, grain=grain).result
+        return self.resized(picture, wanted)
+
+    def resized(self, picture: Picture, wanted: Dimensions) -> Picture:
+        """Bring a picture, or with ``wrap`` a texture, in memory to a size, antialiased, without the network."""
+        if self.wrap:
+            return wrapping.resized(picture, wanted)
         return images.resized(picture, width=wanted.width, height=wanted.height)
 
     def _enlarge_file(
