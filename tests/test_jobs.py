@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from crispen import films
 from crispen.errors import PictureError, UsageError
 from crispen.images import Encoding
-from crispen.jobs import Failure, Job, Plan, Search, folders
+from crispen.jobs import Failure, Job, Plan, Search, folders, is_film
 from crispen.jobs import plan as plan_with
 from crispen.upscaling.naming import Naming
 
@@ -292,3 +293,9 @@ def test_folders_that_stay_empty_go_again(make: Make) -> None:
     assert sorted(path.as_posix() for path in Path().rglob("*")) == [
         "new", "new/b.png", "standing", "standing/empty", "standing/x",
     ]  # fmt: skip
+
+
+def test_what_films_are_written_to_is_taken_for_a_film() -> None:
+    assert all(
+        is_film(Path(f"a{suffix}")) and is_film(Path(f"A{suffix.upper()}")) for suffix in films.SUFFIXES
+    )

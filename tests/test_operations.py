@@ -1,12 +1,18 @@
 """How much is computed, counted in operations instead of seconds: what is slower than it must be shows here."""
 
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
 
+from commands import save
 from crispen import images, zoo
 from crispen.images import Picture
 from crispen.runtimes import OpenVINORuntime, Piece
@@ -102,3 +108,48 @@ def test_the_network_runs_once_for_each_tile(
     upscaler(tmp_path / "small.png")
     assert len(seen) == len(upscaler.enlarge(Picture(pixels=picture.pixels)))
     assert len(set(seen)) == 1
+
+
+STARTING = """
+import sys
+from crispen.cli import app
+try:
+    app()
+except SystemExit as end:
+    assert not end.code, end.code
+heavy = {
+    "asyncio", "multiprocessing", "http.client", "ssl", "urllib.request", "xml.sax", "xml.etree", "numpy.ma", "torch",
+    "onnx", "safetensors", "PIL", "av", "rich", "openvino_telemetry", "openvino.tools.ovc", "crispen.films",
+    "crispen.networks", "crispen.training", "crispen.evaluation", "crispen.export",
+}
+print(heavy & set(sys.modules), file=sys.stderr)
+"""
+
+
+def test_a_picture_is_enlarged_without_importing_what_is_heavy(tiny_model: Path, tmp_path: Path) -> None:
+    source = save(tmp_path / "small.png")
+    command = [sys.executable, "-c", STARTING, "upscale", source, "--model", tiny_model]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stderr, done.returncode) == ("set()\n", 0)
+    assert images.read(tmp_path / "small-x4.png").width == 80
+
+
+@pytest.mark.parametrize("with_card", [True, False])
+def test_no_file_of_a_model_is_hashed_more_than_once(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_card: bool
+) -> None:
+    hashed: Counter[Path] = Counter()
+    digest = hashlib.file_digest
+
+    def counting(file: IO[bytes], name: str, /) -> Any:
+        hashed[Path(file.name)] += 1
+        return digest(file, name)  # pyright: ignore[reportArgumentType]  # a narrower protocol of files
+
+    monkeypatch.setattr(hashlib, "file_digest", counting)
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    if not with_card:
+        (folder / zoo.CARD).unlink()
+    upscaler = Upscaler(zoo.find(folder))
+    for name in "abc":
+        upscaler(save(tmp_path / f"{name}.png"))
+    assert hashed == {folder / (zoo.ONNX if with_card else zoo.WEIGHTS): 1}

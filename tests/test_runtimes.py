@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -383,3 +384,28 @@ def test_elsewhere_it_is_half_of_the_memory_or_unknown(proc: Path, monkeypatch: 
     assert runtimes.free_memory("cpu") == 50 * 4096
     monkeypatch.setattr(os, "sysconf_names", {})
     assert runtimes.free_memory("cpu") is None
+
+
+CONVERTING = """
+import sys
+from crispen.runtimes.openvino import load_openvino
+openvino = load_openvino()
+assert "openvino.tools.ovc" not in sys.modules
+assert openvino.convert_model(sys.argv[1]).inputs[0].partial_shape[1] == 3
+import openvino.tools.ovc
+assert load_openvino().convert_model is openvino.convert_model
+assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]
+"""
+
+
+def test_whoever_shares_the_process_can_convert_models(tiny_model: Path) -> None:
+    command = [sys.executable, "-c", CONVERTING, str(tiny_model / zoo.ONNX)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_modules_that_were_hidden_are_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("openvino_telemetry")
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", module)
+    openvino_runtime.load_openvino()
+    assert sys.modules["openvino_telemetry"] is module

@@ -165,7 +165,11 @@ def _film_wishes(
     frame: str | None,
     side_by_side: bool,
 ) -> FilmWishes:
-    from crispen import films, jobs
+    from crispen import jobs
+
+    if not (side_by_side or any(value is not None for value in (codec, crf, preset, start, end, frame))):
+        return jobs.FilmWishes()
+    from crispen import films  # which takes its time, and for pictures would be in vain
 
     begin, until, only = (None if time is None else films.parse_time(time) for time in (start, end, frame))
     set_besides = {"--codec": codec, "--crf": crf, "--preset": preset, "--from": start, "--to": end}

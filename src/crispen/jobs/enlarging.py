@@ -1,14 +1,18 @@
-"""One job: a picture, a film, or one frame of a film as a picture."""
+"""One job: a picture, a film, or one frame of a film as a picture.
+
+`crispen.films` is imported where there is one, so that pictures need not wait for it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from crispen import __version__, films, images
+from crispen import __version__, images
 from crispen.images.provenance import tagged
 from crispen.jobs.finding import is_film
 from crispen.jobs.planning import Job
@@ -17,13 +21,16 @@ from crispen.upscaling import Step, Upscaler
 from crispen.upscaling.files import Outcome, Wishes, enlarge_file, statement
 from crispen.upscaling.sizes import Dimensions
 
+if TYPE_CHECKING:
+    from crispen import films
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilmWishes:
     """What is asked of films."""
 
-    options: films.Options = field(default_factory=films.Options)
-    """How they are encoded, and which part of them; size and comment follow from the other wishes."""
+    options: films.Options | None = None
+    """How they are encoded, and which part of them, where anything is asked; the other wishes say size and comment."""
     frame: float | None = None
     """Only the frame that is shown after so many seconds is enlarged, as a picture."""
 
@@ -70,8 +77,11 @@ class Enlarger:
         return Made(small=small, large=large, count=outcome.pages, notes=tuple(_notes(job, outcome)))
 
     def _enlarge_film(self, job: Job, watch: Watch) -> Made:
+        from crispen import films
+
         small, large = self._film_sizes(job.source)
-        options = replace(self.film.options, size=large, comment=self._comment(small, large))
+        wanted = self.film.options or films.Options()
+        options = replace(wanted, size=large, comment=self._comment(small, large))
         running = films.enlarge(job.source, self.upscaler, job.target, options, force=self.force)
         count = 0
         with closing(iter(running)) as steps:  # so that it comes to a good end, whatever the watch does
@@ -80,12 +90,14 @@ class Enlarger:
         return Made(small=small, large=large, count=count, notes=tuple(running.notes))
 
     def _enlarge_frame(self, job: Job) -> Made:
+        from crispen import films
+
         assert self.film.frame is not None
         images.check_destination(job.target, force=self.force, encoding=self.wishes.encoding)
         small, large = self._film_sizes(job.source)
         pixels = films.preview(
             job.source, self.upscaler, seconds=self.film.frame, size=large,
-            side_by_side=self.film.options.side_by_side,
+            side_by_side=self.film.options is not None and self.film.options.side_by_side,
         )  # fmt: skip
         attachments: dict[str, bytes] = {}
         if self.wishes.tag:
@@ -96,6 +108,8 @@ class Enlarger:
 
     def _film_sizes(self, source: Path) -> tuple[Dimensions, Dimensions]:
         """What a film has and what it is to get: even numbers, which all but few players want."""
+        from crispen import films
+
         film = films.probe(source)
         wanted = self.wishes.size.of(film.width, film.height, scale=self.upscaler.scale)
         return Dimensions(film.width, film.height), wanted.even()

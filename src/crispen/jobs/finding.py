@@ -10,28 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from crispen import films, images
+from crispen import images
 from crispen.errors import CrispenError, PictureError
 
 FILM_SUFFIXES = (
-    *films.SUFFIXES,
-    *(
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".wmv",
-        ".flv",
-        ".3gp",
-        ".vob",
-        ".ogv",
-        ".mxf",
-        ".y4m",
-    ),
-)
-"""By these names a file is taken for a film, in small letters."""
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm",
+    ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".vob", ".ogv", ".mxf", ".y4m",
+)  # fmt: skip
+"""By these names a file is taken for a film, in small letters.
+
+The first are `crispen.films.SUFFIXES`, which is not imported where only pictures are enlarged; a test holds the two
+together.
+"""
 
 _RESULT = re.compile(r"(.+)-(?:x\d+(?:\.\d+)?|\d+x\d+)")
 

@@ -10,9 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from crispen import films, images
+from crispen import images
 from crispen.errors import CrispenError, PictureError, UsageError
-from crispen.films.options import check_suffix
 from crispen.images import Encoding
 from crispen.jobs.finding import FILM_SUFFIXES, Failure, Found, Search, find, is_film
 from crispen.upscaling import names_folder
@@ -145,6 +144,8 @@ class _Settings(NamedTuple):
             place = found.path.parent if self.folder is None else self.folder / found.below
             target = place / self.naming(self._subject(found.path))
         if self.makes_film(found.path):
+            from crispen.films.options import check_suffix  # films are imported where there are any
+
             check_suffix(target)
         else:
             images.check_format(target, self.encoding)
@@ -157,6 +158,8 @@ class _Settings(NamedTuple):
         if not is_film(source):
             return picture(source, format=self.encoding.format, max_megapixels=self.max_megapixels)
         if self.frame is None:
+            from crispen import films
+
             ext = source.suffix if source.suffix.lower() in films.SUFFIXES else ".mp4"
             return Subject(
                 source, source.stem, lambda: ext.removeprefix("."), partial(_film_size, source), even=True
@@ -168,6 +171,8 @@ class _Settings(NamedTuple):
 
 
 def _film_size(source: Path) -> Dimensions:
+    from crispen import films
+
     film = films.probe(source)
     return Dimensions(film.width, film.height)
 

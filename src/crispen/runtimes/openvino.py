@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -29,6 +30,7 @@ from crispen.tiling import Box
 FEATURES = "features"
 """The name, in the ONNX file, of what the network knows of the picture before it enlarges it."""
 
+_TELEMETRY, _CONVERTER = "openvino_telemetry", "openvino.tools.ovc"
 _BEYOND_ANY_PIXEL = 1000.0
 # Measured with windows of 848 pixels: tiles of 192 and 256 take 8.6 s, of 128 and 384 9, of 64 9.4; 256 take 0.2 GB.
 TAIL_TILE = 256
@@ -151,19 +153,38 @@ class OpenVINORuntime:
 
 
 def load_openvino() -> Any:
-    """Import openvino without its telemetry.
+    """Import openvino without its telemetry, and without its converter until somebody calls that.
 
     Where the package openvino_telemetry can be imported, importing openvino reports to Google Analytics and
-    leaves files in the home folder. Where it cannot be, openvino does neither and misses nothing.
+    leaves files in the home folder. Where it cannot be, openvino does neither and misses nothing. The converter of
+    other frameworks' models, openvino.tools.ovc, takes as long to import as all the rest, and is not for us.
     """
-    telemetry = sys.modules.get("openvino_telemetry")
-    sys.modules["openvino_telemetry"] = cast(Any, None)  # makes its import fail
+    with _unimportable(_TELEMETRY, _CONVERTER):
+        openvino = importlib.import_module("openvino")
+    if not hasattr(openvino, "convert_model"):
+        openvino.__dict__["convert_model"] = _convert_model
+    return openvino
+
+
+@contextmanager
+def _unimportable(*names: str) -> Generator[None]:
+    """Make the import of modules fail, for as long as the context lasts."""
+    imported = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    for name in names:
+        sys.modules[name] = cast(Any, None)
     try:
-        return importlib.import_module("openvino")
+        yield
     finally:
-        sys.modules.pop("openvino_telemetry", None)
-        if telemetry is not None:
-            sys.modules["openvino_telemetry"] = telemetry
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(imported)
+
+
+def _convert_model(*args: Any, **options: Any) -> Any:
+    """openvino.convert_model, for whoever shares the process with us: it is imported when it is called."""
+    with _unimportable(_TELEMETRY):
+        converter = importlib.import_module(_CONVERTER)
+    return converter.convert_model(*args, **options)
 
 
 def _read(path: Path, core: Any) -> Any:
