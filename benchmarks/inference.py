@@ -1,15 +1,20 @@
 """Every common way to run the network on a CPU, against crispen: the one table of speed, made again.
 
     python benchmarks/inference.py [--threads N] [--sizes 64x64 256x256] [--full] [--methods crispen openvino-bf16]
-        [--json FILE] [--write docs/performance.md]
+        [--repetitions 5] [--patience 20] [--json FILE] [--write docs/performance.md]
 
 Same weights, same picture, same threads, in turns. *Network alone*: a process for each method that stays alive, opens
-its network once and computes the whole picture when told; the first time is not counted. crispen is timed with its
-conversions, from an 8-bit array to one, the others without. *Whole process*: from the start of Python to the PNG,
-whose time for the smallest picture is the cold start. Medians with their range; agreement with eager fp32 torch in dB
-(8 bit, RGB, all pixels); peak memory of the process. Operations are those of the plain network, a multiply-add is 2.
-What is not installed is left out, with a line that says so. Where a method would take too much memory beside the
-others, each of its repetitions has a new process, and in it a first time that is not counted.
+its network once and computes the whole picture when told. crispen is timed with its conversions, from an 8-bit array
+to one, the others without. *Whole process*: from the start of Python to the PNG, whose time for the smallest picture
+is the cold start. Medians with their range; agreement with eager fp32 torch in dB (8 bit, RGB, all pixels); peak
+memory of the process. Operations are those of the plain network, a multiply-add is 2. What is not installed is left
+out, with a line that says so.
+
+How long it takes: on two cores that compute a bf16 matmul at 0.7 TFLOP/s, with all methods, about 9 minutes, and with
+``--full``, up to 4 megapixels, about 25. For that, the turns of one row may take ``--patience`` seconds in all: the
+first is not counted where there is time for a second; a method that would take more than five times as long for one,
+judging by its own time on a smaller picture, is left out; and so is one that failed on a smaller picture. A process
+that keeps much memory between its turns ends, and the next begins with a time that is not counted.
 """
 
 from __future__ import annotations
@@ -20,9 +25,10 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import copyfile, rmtree
@@ -42,12 +48,14 @@ from inference_processes import (
     with_threads,
 )
 from inference_table import Row, environment, fill, multiply_adds, table
+from inference_turns import Player, Turn, leave_out, take_turns
 
 PICTURE = Path(__file__).parent.parent / "examples" / "flowers.png"
 SIZES = ("64x64", "256x256", "480x320")
-FULL = ("64x64", "128x128", "256x256", "480x320", "512x512", "1024x1024", "2048x2048")
-MANY_PIXELS, FEW_REPETITIONS = 300_000, 3
-Turn = Callable[[], Measurement]
+FULL = (*SIZES, "1024x1024", "2048x2048")
+MANY_PIXELS, FEW_REPETITIONS = 50_000, 3
+SHARE_FOR_WAITING = 0.25
+"""Of the free memory, how much the processes may keep that wait for their turn, all together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +66,8 @@ class Setup:
     methods: tuple[str, ...]
     threads: int
     repetitions: int
+    patience: float
+    """Seconds for the turns of one row; see `inference_turns`."""
     folder: Path
     """For the assets, the pictures and the results."""
     flop_per_pixel: int
@@ -73,6 +83,7 @@ def main() -> None:
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as folder:
         setup, rows = make_setup(arguments, Path(folder)), list[Row]()
+        machine = environment(setup.threads)
         for size in arguments.sizes or (FULL if arguments.full else SIZES):
             width, height = (int(side) for side in size.split("x"))
             picture = setup.folder / "lr.png"
@@ -80,10 +91,10 @@ def main() -> None:
             for measure in (measure_networks, measure_processes):
                 say(f"{size}: {measure.__name__.removeprefix('measure_')} …")
                 rows += measure(setup, picture, width, height, rows)
-    text = report(rows, environment(setup.threads), setup)
+            if arguments.json:  # after each size, since the next may take long
+                arguments.json.write_text(to_json(rows, machine, setup), encoding="utf-8")
+    text = report(rows, machine, setup)
     print(text)
-    if arguments.json:
-        arguments.json.write_text(to_json(rows, environment(setup.threads), setup), encoding="utf-8")
     if arguments.write:
         fill(arguments.write, "inference", text)
 
@@ -93,9 +104,12 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--sizes", nargs="+", help="of the input, WIDTHxHEIGHT")
-    parser.add_argument("--full", action="store_true", help="all sizes up to 4 megapixels")
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--sizes", nargs="+", help="of the input, WIDTHxHEIGHT, the smallest first")
+    parser.add_argument("--full", action="store_true", help="up to 4 megapixels: about 25 minutes")
+    parser.add_argument(
+        "--repetitions", type=int, default=5, help=f"counted; {FEW_REPETITIONS} above {MANY_PIXELS} pixels"
+    )
+    parser.add_argument("--patience", type=float, default=20, help="seconds for one row, see above")
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="default: all that are installed")
     parser.add_argument("--model", default="srresnet-x4", help="a bundled one")
     parser.add_argument("--picture", type=Path, default=PICTURE, help="cut or mirrored to each size")
@@ -118,6 +132,7 @@ def make_setup(arguments: argparse.Namespace, folder: Path) -> Setup:
         methods=tuple(available(arguments.methods or METHODS, folder)),
         threads=arguments.threads,
         repetitions=arguments.repetitions,
+        patience=arguments.patience,
         folder=folder,
         flop_per_pixel=2 * counted,
     )
@@ -136,9 +151,8 @@ def available(names: Iterable[str], folder: Path) -> Iterator[str]:
         if missing:
             say(f"{name} is left out: {', '.join(missing)} is not installed")
         elif METHODS[name].asset in failures:
-            say(
-                f"{name} is left out: the network could not be converted ({failures[METHODS[name].asset or '']})"
-            )
+            reason = failures[METHODS[name].asset or ""]
+            say(f"{name} is left out: the network could not be converted ({reason})")
         elif name == "crispen-int8" and "int8" not in get_args(crispen.Precision):
             say(f"{name} is left out: this crispen has no such precision")
         else:
@@ -150,68 +164,39 @@ def measure_networks(
 ) -> list[Row]:
     """The network alone, all methods in turns."""
     rows = [new_row(name, setup, width, height) for name in setup.methods]
-    give_up_early(rows, earlier)
+    leave_out(rows, earlier, patience=setup.patience)
     results = setup.folder / "network"
     results.mkdir(exist_ok=True)
     with ExitStack() as stack:
-        workers = {
-            row.method: start_worker(setup, picture, row.method, stack) for row in rows if lasts(row, rows)
-        }
-        turns = [
-            workers[row.method].run
-            if row.method in workers
-            else in_new_worker(setup, picture, row.method, results)
-            for row in rows
+        players = [
+            stack.enter_context(closing(new_player(setup, picture, row, results, len(rows)))) for row in rows
         ]
-        take_turns(rows, turns, repetitions=repetitions_for(setup, rows), uncounted=1 if workers else 0)
-        for row in rows:
-            if row.method in workers and row.failure is None and not row.method.startswith("matmul"):
-                workers[row.method].save(results / f"{row.method}.png")
+        take_turns(
+            rows,
+            [player.turn for player in players],
+            repetitions=repetitions_for(setup, rows),
+            patience=setup.patience,
+        )
     compare(rows, results)
     return rows
 
 
-def lasts(row: Row, rows: Sequence[Row]) -> bool:
-    """Whether a method's process may stay alive beside the others': where half of the memory would do for all."""
-    needed = METHODS[row.method].bytes_per_pixel * row.width * row.height
-    return row.failure is None and needed < free_memory() / 2 / len(rows)
-
-
-def start_worker(setup: Setup, picture: Path, method: str, stack: ExitStack) -> Worker:
-    return stack.enter_context(closing(open_worker(setup, picture, method)))
+def new_player(setup: Setup, picture: Path, row: Row, results: Path, count: int) -> Player:
+    """One of ``count`` that share the memory for waiting."""
+    result = results / f"{row.method}.npy" if row.depends_on_picture else None
+    may_keep = SHARE_FOR_WAITING * free_memory() / count
+    return Player(partial(open_worker, setup, picture, row.method), result=result, may_keep=may_keep)
 
 
 def new_row(name: str, setup: Setup, width: int, height: int) -> Row:
-    flop = 2 * MATMUL_SIDE**3 if name.startswith("matmul") else setup.flop_per_pixel * width * height
-    return Row(method=name, title=METHODS[name].title, width=width, height=height, flop=flop)
-
-
-def give_up_early(rows: Sequence[Row], earlier: Sequence[Row]) -> None:
-    """What failed on a smaller picture is not tried on a larger one."""
-    for row in rows:
-        for other in earlier:
-            smaller = other.width * other.height <= row.width * row.height
-            if smaller and (other.method, other.flop is None) == (row.method, row.flop is None):
-                row.failure = row.failure or other.failure
+    row = Row(method=name, title=METHODS[name].title, width=width, height=height, flop=None)
+    row.flop = setup.flop_per_pixel * row.pixels if row.depends_on_picture else 2 * MATMUL_SIDE**3
+    return row
 
 
 def repetitions_for(setup: Setup, rows: Sequence[Row]) -> int:
-    many = rows[0].width * rows[0].height > MANY_PIXELS
+    many = rows[0].pixels > MANY_PIXELS
     return min(setup.repetitions, FEW_REPETITIONS) if many else setup.repetitions
-
-
-def in_new_worker(setup: Setup, picture: Path, method: str, results: Path) -> Turn:
-    """A process for each repetition, so that one method at a time takes memory."""
-
-    def turn() -> Measurement:
-        with closing(open_worker(setup, picture, method)) as worker:
-            worker.run()
-            measured = worker.run()
-            if not method.startswith("matmul"):
-                worker.save(results / f"{method}.png")
-        return measured
-
-    return turn
 
 
 def open_worker(setup: Setup, picture: Path, method: str) -> Worker:
@@ -239,8 +224,8 @@ def measure_processes(
             method = f"{name}-first" if first else name
             rows.append(Row(method=method, title=title, width=width, height=height, flop=None))
             turns.append(in_process(setup, picture, name, results / f"{method}.png", first=first))
-    give_up_early(rows, earlier)
-    take_turns(rows, turns, repetitions=repetitions_for(setup, rows), uncounted=1)
+    leave_out(rows, earlier, patience=setup.patience)
+    take_turns(rows, turns, repetitions=repetitions_for(setup, rows), patience=setup.patience)
     compare(rows, results)
     return rows
 
@@ -263,30 +248,14 @@ def in_process(setup: Setup, picture: Path, name: str, target: Path, *, first: b
     return turn
 
 
-def take_turns(rows: Sequence[Row], turns: Sequence[Turn], *, repetitions: int, uncounted: int) -> None:
-    """Fill the rows; one that fails is out."""
-    for repetition in range(uncounted + repetitions):
-        for row, turn in zip(rows, turns, strict=True):
-            if row.failure is not None:
-                continue
-            try:
-                measured = turn()
-            except FailedError as error:
-                row.failure = str(error)
-                continue
-            row.memory = max(row.memory, measured.memory)
-            if repetition >= uncounted:
-                row.seconds.append(measured.seconds)
-
-
 def compare(rows: Sequence[Row], results: Path) -> None:
     """Agreement with the reference, or where that failed with crispen's own fp32; then forget the results."""
-    done = [row for row in rows if row.failure is None and not row.method.startswith("matmul")]
-    methods = [row.method for row in done]
-    reference = next((name for name in (REFERENCE, "crispen-fp32") if name in methods), None)
-    for row in done:
-        if reference is not None and row.method != reference:
-            row.agreement = agreement(results / f"{row.method}.png", results / f"{reference}.png")
+    done = {row.method: row for row in rows if row.failure is None and row.depends_on_picture}
+    found = {path.stem: path for path in results.iterdir() if path.stem in done and path.suffix != ".log"}
+    reference = next((name for name in (REFERENCE, "crispen-fp32") if name in found), None)
+    for name, path in found.items():
+        if reference is not None and name != reference:
+            done[name].agreement = agreement(path, found[reference])
     rmtree(results)
 
 
@@ -298,7 +267,7 @@ def report(rows: Sequence[Row], machine: str, setup: Setup) -> str:
             f"{machine}. Model {setup.model}, {setup.flop_per_pixel / 1e6:.2f} MFLOP for each pixel of the input.",
             "**Network alone**",
             table(networks),
-            "**Whole process**, from its start to the written PNG",
+            "**Whole process**, from its start to the written PNG; of the smallest picture that is the cold start",
             table(processes),
         ]
     )

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -29,6 +30,8 @@ class Measurement(NamedTuple):
     seconds: float
     memory: int
     """The process' peak so far, in bytes."""
+    held: int = 0
+    """What the process still holds after it, in bytes; 0 where it has ended."""
 
 
 class Worker:
@@ -65,13 +68,14 @@ class Worker:
         return Measurement(**json.loads(self._ask("run")))
 
     def save(self, path: Path) -> None:
-        """Write the last result, as a PNG."""
+        """Write the last result, an 8-bit picture, as ``.npy``."""
         self._ask(f"save {path}")
 
     def close(self) -> None:
         """End the process."""
         for pipe in self._pipes():
-            pipe.close()
+            with suppress(BrokenPipeError):  # it ended first, and does not read what it was told last
+                pipe.close()
         self._process.wait()
 
     def _ask(self, line: str) -> str:
@@ -123,7 +127,7 @@ def ask_once(*words: object, environment: Mapping[str, str] | None = None) -> st
 
 
 def agreement(one: Path, other: Path) -> float:
-    """PSNR between two results in dB, over all channels of 8-bit pictures; infinite where they are equal."""
+    """PSNR between two results in dB, PNG or npy of 8 bit, over all channels; infinite where they are equal."""
     return float(ask_once("agreement", one, other))
 
 

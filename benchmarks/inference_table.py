@@ -36,6 +36,18 @@ class Row:
     """With the reference, in dB; None where there is nothing to compare."""
     failure: str | None = None
     """Why there are no seconds."""
+    warmed_up: bool = True
+    """Whether there was a time before these that is not counted."""
+
+    @property
+    def pixels(self) -> int:
+        """Of the input."""
+        return self.width * self.height
+
+    @property
+    def depends_on_picture(self) -> bool:
+        """Whether it is a method's, and not a limit's."""
+        return not self.method.startswith("matmul")
 
     @property
     def median(self) -> float:
@@ -73,10 +85,10 @@ def _cells(row: Row, rows: Sequence[Row], *, network: bool) -> Iterable[str]:
         yield row.failure
         yield from [""] * (6 if network else 4)
         return
-    limit = row.method.startswith("matmul")
     yield _time(row.median)
-    yield f"{_time(min(row.seconds))} to {_time(max(row.seconds))} ({len(row.seconds)})"
-    yield "" if limit else _number(row.median / _median_of("crispen", row, rows), "{:.2f}×")
+    yield _range(row)
+    lead = row.median / _median_of("crispen", row, rows)
+    yield _number(lead, "{:.2f}×") if row.depends_on_picture else ""
     if network:
         assert row.flop is not None
         rate = row.flop / row.median
@@ -84,7 +96,7 @@ def _cells(row: Row, rows: Sequence[Row], *, network: bool) -> Iterable[str]:
         peak = [other.flop / other.median for other in _same_size("matmul-bf16", row, rows) if other.flop]
         yield _number(rate / peak[0] if peak else math.nan, "{:.0%}")
     yield _agreement(row)
-    yield "" if limit else f"{row.memory / 2**20:,.0f} MiB"
+    yield f"{row.memory / 2**20:,.0f} MiB" if row.depends_on_picture else ""
 
 
 def _median_of(method: str, row: Row, rows: Sequence[Row]) -> float:
@@ -97,6 +109,12 @@ def _same_size(method: str, row: Row, rows: Sequence[Row]) -> list[Row]:
         for other in rows
         if (other.method, other.width, other.height) == (method, row.width, row.height)
     ]
+
+
+def _range(row: Row) -> str:
+    if not row.warmed_up:
+        return "first time (1)"
+    return f"{_time(min(row.seconds))} to {_time(max(row.seconds))} ({len(row.seconds)})"
 
 
 def _time(seconds: float) -> str:

@@ -7,8 +7,8 @@
     inference_worker.py tiny OUTPUT                             makes an ONNX file of 1 block and 16 features
     inference_worker.py agreement ONE OTHER                     prints the PSNR of two results in dB, or inf
 
-``serve`` answers each line with one of JSON: ``run`` computes once and tells its seconds and the process' peak memory
-in bytes; ``save PATH`` writes the last result as an 8-bit PNG.
+``serve`` answers each line with one of JSON: ``run`` computes once and tells its seconds, the process' peak memory and
+what it still holds in bytes; ``save PATH`` writes the last result as an 8-bit picture in an ``.npy`` file.
 """
 
 from __future__ import annotations
@@ -49,16 +49,17 @@ def serve(method: str, assets: str, picture: str, threads: str) -> None:
     result: Any = None
     for line in sys.stdin:
         command, _, path = line.strip().partition(" ")
+        bound_memory()
         if command == "save":
-            write(to_bytes(result), path)
+            np.save(path, to_bytes(result))
             print("{}", file=answers)
             continue
         result = None  # or two would be held
-        bound_memory()
         started = time.perf_counter()
         result = run()
         seconds = time.perf_counter() - started
-        print(json.dumps({"seconds": seconds, "memory": peak_memory()}), file=answers)
+        answer = {"seconds": seconds, "memory": peak_memory(), "held": held_memory()}
+        print(json.dumps(answer), file=answers)
 
 
 def enlarge_file(method: str, assets: str, threads: str, source: str, target: str) -> None:
@@ -104,6 +105,8 @@ def agree(one: str, other: str) -> None:
 
 
 def read(path: str) -> Bytes:
+    if path.endswith(".npy"):
+        return np.load(path, mmap_mode="r")
     with Image.open(path) as opened:
         return np.array(opened.convert("RGB"))
 
@@ -120,6 +123,12 @@ def peak_memory() -> int:
     """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def held_memory() -> int:
+    """Bytes that this process holds now; where the system does not say, what it has held at most."""
+    status = Path("/proc/self/status")
+    return in_bytes(status, "VmRSS") if status.exists() else peak_memory()
 
 
 def bound_memory() -> None:
