@@ -23,6 +23,8 @@ from commands import crispen_says, error_lines, names, pixels_of, run, save
 from crispen import zoo
 from crispen.cli import app
 from crispen.errors import ModelError, UsageError
+from crispen.export import export_onnx
+from crispen.networks.weights import load_generator
 from crispen.runtimes.openvino import load_openvino
 
 RECIPE = """
@@ -591,9 +593,10 @@ def test_exports_that_cannot_be_are_one_line(tiny_model: Path, options: list[str
 
 
 def test_a_model_without_weights_cannot_be_exported(tiny_model: Path) -> None:
-    result = crispen_says("export", tiny_model / zoo.ONNX, "a.pt")
+    export_onnx(load_generator(tiny_model / zoo.WEIGHTS), Path("alone.onnx"))
+    result = crispen_says("export", "alone.onnx", "a.pt")
     assert error_lines(result) == [
-        "the model model has no weights.safetensors, from which all exports are made"
+        "the model alone has no weights.safetensors, from which all exports are made"
     ]
 
 

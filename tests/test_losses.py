@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from crispen.training.losses import (
     ADVERSARIAL_FORMS,
+    PIXEL_LOSSES,
+    charbonnier_loss,
     feature_matching_loss,
     gradient_penalty,
     grid_loss,
@@ -112,3 +114,16 @@ def test_the_grid_is_told_from_an_error_that_depends_on_the_content() -> None:
 
 def test_the_grid_loss_takes_pictures_smaller_than_its_neighbourhood() -> None:
     assert grid_loss(torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 8, 8), scale=4).item() == 0
+
+
+def test_charbonniers_loss_is_absolute_but_for_its_tip() -> None:
+    hr = torch.zeros(1, 3, 2, 2)
+    for difference in (-0.5, -0.1, 0.1, 0.5):
+        found = float(PIXEL_LOSSES["charbonnier"](hr + difference, hr))
+        assert found == pytest.approx(abs(difference), rel=1e-4)
+    tip = hr.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(charbonnier_loss(tip, hr), tip)
+    assert (gradient == 0).all(), "there is no kink at 0"
+    (one,) = torch.autograd.grad(charbonnier_loss(tip + 1e-4, hr), tip)
+    (two,) = torch.autograd.grad(charbonnier_loss(tip + 2e-4, hr), tip)
+    torch.testing.assert_close(two, 2 * one, rtol=0.05, atol=0), "a parabola near 0"

@@ -12,10 +12,10 @@ from crispen import DEFAULT_MODEL, Device, Precision, Runtime, load
 from crispen.cli.options import DeviceOption, EvaluatedOption, RuntimeOption, TileOption
 from crispen.cli.root import app
 from crispen.cli.screen import follow, show
-from crispen.errors import UsageError
+from crispen.errors import UsageError, require
 
 if TYPE_CHECKING:
-    from crispen.evaluation import Method, Report
+    from crispen.evaluation import Method, Reduction, Report
 
 
 @app.command()
@@ -33,6 +33,17 @@ def evaluate(
             readable=False,
         ),
     ] = None,
+    degrade: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE",
+            help="Spoil the pictures to enlarge as this recipe's training does; bicubic is measured beside the model.",
+            show_default="clean pictures",
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of --degrade; 0 spoils as the validation of a training run does.")
+    ] = 0,
     scale: Annotated[
         int | None,
         typer.Option(
@@ -77,17 +88,23 @@ def evaluate(
 
     if against and sheet is None:
         raise UsageError("--against is for the sheet: say with --sheet where to write it")
+    if lr is not None and degrade is not None:
+        raise UsageError("--lr and --degrade exclude each other: pictures to enlarge are given or made")
+    if seed and degrade is None:
+        raise UsageError("--seed is for --degrade, which says how pictures are spoilt")
+    reduction = None if degrade is None else _degradation(degrade, seed=seed)
     make = partial(_method, runtime=runtime, device=device, precision=precision, tile=tile)
     method = make(model, scale)
     others = [make(name, method.scale) for name in against or []]
     pictures = evaluation.open_benchmark(
-        benchmark, scale=method.scale if scale is None else scale, lr_folder=lr
+        benchmark, scale=method.scale if scale is None else scale, lr_folder=lr, reduction=reduction
     )
+    beside = evaluation.bicubic(method.scale) if reduction and model != "bicubic" else None
     if json is not None:
         evaluation.check_report_path(json, force=force)
     if sheet is not None:
         images.check_destination(sheet, force=force)
-    running = evaluation.evaluate(method, pictures, save=save, force=force)
+    running = evaluation.evaluate(method, pictures, save=save, force=force, beside=beside)
     crops = evaluation.Sheet([method, *others], pictures)
     follow(running, total=len(running), label=f"{method.name} on {pictures.name}")
     report = running.result
@@ -97,6 +114,15 @@ def evaluate(
         follow(crops, total=len(crops), label=str(sheet))
         images.write(images.from_array(crops.result), sheet, force=force)
     _show_report(report)
+
+
+def _degradation(recipe: str, *, seed: int) -> Reduction:
+    for module in ("torch", "pydantic", "lightning_fabric"):
+        require(module, purpose="--degrade")
+    from crispen.training.degradation import reduction_of
+    from crispen.training.recipe_file import load_recipe
+
+    return reduction_of(load_recipe(recipe), seed=seed)
 
 
 def _method(

@@ -9,7 +9,7 @@
 Only `FeatureDistance` needs torch, and only once it is made.
 """
 
-from crispen.evaluation.benchmarks import Benchmark, Pair, open_benchmark
+from crispen.evaluation.benchmarks import Benchmark, Pair, Reduction, open_benchmark
 from crispen.evaluation.methods import Method, bicubic, learned
 from crispen.evaluation.metrics import psnr, ssim
 from crispen.evaluation.perceptual import FeatureDistance
@@ -25,6 +25,7 @@ __all__ = [
     "Method",
     "Pair",
     "Protocol",
+    "Reduction",
     "Report",
     "Score",
     "Sheet",

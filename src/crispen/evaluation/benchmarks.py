@@ -8,7 +8,7 @@ gray pictures become RGB ones of three equal channels, as the field does it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispen import images
-from crispen.errors import DataError
+from crispen.errors import DataError, UsageError
 from crispen.evaluation.metrics import WINDOW
-from crispen.evaluation.protocol import Protocol, standard
+from crispen.evaluation.protocol import BICUBIC, GIVEN, Protocol, standard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,16 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reduction:
+    """A way to make lr of hr that is not the usual one."""
+
+    make: Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
+    """(H, W, 3) and the scale to (H/scale, W/scale, 3); the same for the same picture."""
+    description: str
+    """In words, for the protocol."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
     """Pictures and the protocol by which they are measured; made by `open_benchmark`.
 
@@ -47,6 +57,8 @@ class Benchmark:
     hr_paths: tuple[Path, ...]
     lr_paths: tuple[Path, ...] | None
     """In the order of ``hr_paths``; None to make lr from hr."""
+    reduction: Reduction | None = None
+    """How lr is made; None for MATLAB's bicubic ``imresize``."""
 
     def __len__(self) -> int:
         return len(self.hr_paths)
@@ -58,6 +70,8 @@ class Benchmark:
             yield Pair(name=hr_path.stem, lr=lr, hr=hr)
 
     def _make_lr(self, hr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self.reduction is not None:
+            return self.reduction.make(hr, self.protocol.scale)
         return images.resize(hr, 1 / self.protocol.scale)
 
     def _read_lr(self, path: Path, *, hr: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -71,7 +85,9 @@ class Benchmark:
         return lr
 
 
-def open_benchmark(folder: Path, *, scale: int, lr_folder: Path | None = None) -> Benchmark:
+def open_benchmark(
+    folder: Path, *, scale: int, lr_folder: Path | None = None, reduction: Reduction | None = None
+) -> Benchmark:
     """List the pictures of ``folder`` in the order of their names, under the standard protocol.
 
     Args:
@@ -79,17 +95,28 @@ def open_benchmark(folder: Path, *, scale: int, lr_folder: Path | None = None) -
         scale: from lr to hr.
         lr_folder: where the lr pictures stand, each named as its hr picture or with an ending that says "LR",
             the scale or both (``baby``, ``babyx4``, ``baby_LR``, ``baby_LRBI_x4``; an ``_HR`` of the hr name
-            is left out). None to make them by MATLAB's bicubic ``imresize``.
+            is left out). None to make them from the hr pictures.
+        reduction: how they are made then, as `crispen.training.degradation.reduction_of` has it; None for MATLAB's
+            bicubic ``imresize``.
 
     Raises:
-        UsageError: for a scale below 1.
+        UsageError: for a scale below 1, or for both a folder and a way to make them.
         DataError: for a folder that is missing, cannot be read or holds no pictures, two pictures of one name, or
             lr pictures that are missing.
     """
-    protocol = standard(scale, downsampling="given folder" if lr_folder else "MATLAB imresize bicubic")
+    if lr_folder and reduction:
+        raise UsageError("lr_folder and reduction exclude each other: lr pictures are given or made")
+    made = reduction.description if reduction else BICUBIC
+    protocol = standard(scale, downsampling=GIVEN if lr_folder else made)
     hr_paths = _pictures(folder)
     lr_paths = _match(hr_paths, _pictures(lr_folder), scale=scale) if lr_folder else None
-    return Benchmark(name=folder.resolve().name, protocol=protocol, hr_paths=hr_paths, lr_paths=lr_paths)
+    return Benchmark(
+        name=folder.resolve().name,
+        protocol=protocol,
+        hr_paths=hr_paths,
+        lr_paths=lr_paths,
+        reduction=reduction,
+    )
 
 
 def _pictures(folder: Path) -> tuple[Path, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
 
 from crispen.errors import UsageError
 from crispen.evaluation.metrics import Channel
 
-Downsampling = Literal["MATLAB imresize bicubic", "given folder"]
+BICUBIC, GIVEN = "MATLAB imresize bicubic", "given folder"
+"""Where lr usually comes from."""
 
 LUMA = "BT.601, studio range 16..235, not rounded; a gray picture as three equal channels"
 RGB = "RGB as stored; a gray picture as it is"
@@ -31,8 +31,8 @@ class Protocol:
     """Pixels of hr that are left out along every edge; the field leaves out as many as ``scale``."""
     channel: Channel = "luma"
     """What is measured: "luma" or "rgb"."""
-    downsampling: Downsampling = "MATLAB imresize bicubic"
-    """Where lr comes from."""
+    downsampling: str = BICUBIC
+    """Where lr comes from: `BICUBIC`, `GIVEN`, or in words how it is made."""
     rounding: str = ROUNDING
     """What happens to sr before it is measured."""
     ssim_form: str = SSIM_FORM
@@ -62,6 +62,6 @@ class Protocol:
         return dataclasses.asdict(self) | {"colours": self.colours, "description": self.describe()}
 
 
-def standard(scale: int, *, downsampling: Downsampling = "MATLAB imresize bicubic") -> Protocol:
+def standard(scale: int, *, downsampling: str = BICUBIC) -> Protocol:
     """The protocol of the field: luma, and as many pixels cropped as ``scale`` says."""
     return Protocol(scale=scale, crop_border=scale, downsampling=downsampling)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import crispen
 from crispen import images
@@ -50,6 +50,8 @@ class Report:
     scores: tuple[Score, ...]
     """In the benchmark's order."""
     crispen_version: str
+    beside: Report | None = None
+    """What another method did on the same pictures, to compare with."""
 
     @property
     def psnr(self) -> float:
@@ -63,18 +65,25 @@ class Report:
 
     def to_json(self) -> str:
         """The report as strict JSON, indented; an infinite PSNR becomes the string "inf"."""
-        mean = Score(name="mean", psnr=self.psnr, ssim=self.ssim)
-        content = {
+        content: dict[str, Any] = {
             "benchmark": self.benchmark,
             "model": self.model,
             "weights_sha256": self.weights_sha256,
             "runtime": self.runtime,
             "crispen_version": self.crispen_version,
             "protocol": self.protocol.to_dict(),
+            **self._measured(),
+        }
+        if self.beside:
+            content["beside"] = {"model": self.beside.model, **self.beside._measured()}
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def _measured(self) -> dict[str, Any]:
+        mean = Score(name="mean", psnr=self.psnr, ssim=self.ssim)
+        return {
             "mean": _numbers(mean),
             "pictures": [{"name": score.name} | _numbers(score) for score in self.scores],
         }
-        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def to_table(self) -> Table:
         """The numbers for a terminal, rounded as papers do; `Protocol.describe` belongs below them."""
@@ -82,10 +91,13 @@ class Report:
 
         table = Table(title=f"{self.model} on {self.benchmark}", show_footer=True)
         table.add_column("picture", footer="mean")
-        table.add_column("PSNR (dB)", footer=f"{self.psnr:.2f}", justify="right")
-        table.add_column("SSIM", footer=f"{self.ssim:.4f}", justify="right")
-        for score in self.scores:
-            table.add_row(score.name, f"{score.psnr:.2f}", f"{score.ssim:.4f}")
+        reports = {"": self} | ({f"{self.beside.model}: ": self.beside} if self.beside else {})
+        for name, report in reports.items():
+            table.add_column(f"{name}PSNR (dB)", footer=f"{report.psnr:.2f}", justify="right")
+            table.add_column(f"{name}SSIM", footer=f"{report.ssim:.4f}", justify="right")
+        for scores in zip(*(report.scores for report in reports.values()), strict=True):
+            cells = [cell for score in scores for cell in (f"{score.psnr:.2f}", f"{score.ssim:.4f}")]
+            table.add_row(scores[0].name, *cells)
         return table
 
 
@@ -95,10 +107,13 @@ class Evaluation:
     It can be walked through once; ``len()`` is the number of pictures.
     """
 
-    def __init__(self, method: Method, benchmark: Benchmark, *, save: Path | None) -> None:
-        self._method = method
+    def __init__(
+        self, method: Method, benchmark: Benchmark, *, save: Path | None, beside: Method | None
+    ) -> None:
+        self._method, self._beside = method, beside
         self._benchmark = benchmark
         self._scores: list[Score] = []
+        self._scores_beside: list[Score] = []
         self._remaining = self._measure(save)
 
     def __len__(self) -> int:
@@ -112,14 +127,19 @@ class Evaluation:
         """The report. Pictures that were not iterated over yet are measured first."""
         for _ in self._remaining:
             pass
+        beside = self._report(self._beside, self._scores_beside) if self._beside else None
+        return self._report(self._method, self._scores, beside=beside)
+
+    def _report(self, method: Method, scores: list[Score], *, beside: Report | None = None) -> Report:
         return Report(
             benchmark=self._benchmark.name,
-            model=self._method.name,
-            weights_sha256=self._method.weights_sha256,
-            runtime=self._method.runtime,
+            model=method.name,
+            weights_sha256=method.weights_sha256,
+            runtime=method.runtime,
             crispen_version=crispen.__version__,
             protocol=self._benchmark.protocol,
-            scores=tuple(self._scores),
+            scores=tuple(scores),
+            beside=beside,
         )
 
     def _measure(self, save: Path | None) -> Iterator[Score]:
@@ -128,11 +148,19 @@ class Evaluation:
             if save is not None:
                 images.write(images.from_array(sr), save / f"{pair.name}.png", force=True)
             self._scores.append(_score(sr, pair, protocol=self._benchmark.protocol))
+            if self._beside:
+                sr = self._beside.enlarge(pair.lr)
+                self._scores_beside.append(_score(sr, pair, protocol=self._benchmark.protocol))
             yield self._scores[-1]
 
 
 def evaluate(
-    method: Method, benchmark: Benchmark, *, save: Path | None = None, force: bool = False
+    method: Method,
+    benchmark: Benchmark,
+    *,
+    save: Path | None = None,
+    force: bool = False,
+    beside: Method | None = None,
 ) -> Evaluation:
     """Measure a method on a benchmark.
 
@@ -141,6 +169,7 @@ def evaluate(
         benchmark: from `open_benchmark`, at the method's scale.
         save: a folder for the enlarged pictures, NAME.png each; it is made where it is missing.
         force: whether pictures that ``save`` holds already may be overwritten.
+        beside: another method to measure on the same pictures, for the report.
 
     Returns:
         An iterable of one `Score` for each picture, with ``len()``, whose ``result`` is the `Report`.
@@ -151,15 +180,17 @@ def evaluate(
         PictureError: for a picture in ``save`` that exists already. Iterating raises what reading the
             benchmark and the method raise.
     """
-    if method.scale != benchmark.protocol.scale:
-        raise UsageError(
-            f"scale must be {method.scale}, as {method.name} enlarges by it, not {benchmark.protocol.scale}"
-        )
+    for measured in (method, beside):
+        if measured and measured.scale != benchmark.protocol.scale:
+            raise UsageError(
+                f"scale must be {measured.scale}, as {measured.name} enlarges by it,"
+                f" not {benchmark.protocol.scale}"
+            )
     if save is not None:
         _make_folder(save)
         for hr_path in benchmark.hr_paths:
             images.check_destination(save / f"{hr_path.stem}.png", force=force)
-    return Evaluation(method, benchmark, save=save)
+    return Evaluation(method, benchmark, save=save, beside=beside)
 
 
 def write_report(report: Report, path: Path, *, force: bool = False) -> None:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crispen.errors import DataError
-from crispen.training.cache import HR, LR, Watch, find_cache, in_silence, mark_used, read_index
-from crispen.training.degradation import degrade, sharpen
+from crispen.training.cache import HR, LR, Pair, Watch, find_cache, in_silence, mark_used, read_index
+from crispen.training.degradation import degrade, degrade_repeatably, sharpen
 from crispen.training.recipe import DegradationTable
 from crispen.training.records import Bytes
 from crispen.training.sources import Purpose, Source
@@ -73,6 +73,8 @@ class Dataset:
         self._labels = np.array([-1 if pair.label is None else pair.label for pair in self.pairs], np.int64)
         self.labelled = bool((self._labels >= 0).all())
         """Whether every picture has a label."""
+        self._spoilt_as: DegradationTable | None = None
+        self._spoilt: dict[Pair, Bytes] = {}
 
     def subset(self, count: int | None) -> Dataset:
         """The same with ``count`` pictures, evenly chosen; all of them for None, or where there are no more."""
@@ -83,6 +85,16 @@ class Dataset:
         fewer.pairs = [self.pairs[index] for index in chosen]
         fewer._sides, fewer._labels = self._sides[chosen], self._labels[chosen]
         return fewer
+
+    def degraded(self, table: DegradationTable) -> Dataset:
+        """The same with small versions that are spoilt, each in its own way that never changes: to be validated on.
+
+        A picture is spoilt when it is first asked for, which takes about a quarter of a second for each megapixel, and
+        then kept.
+        """
+        spoilt = copy.copy(self)
+        spoilt._spoilt_as, spoilt._spoilt = table, {}
+        return spoilt
 
     def mark_used(self) -> None:
         """Keep the cache from being thought forgotten; to be called now and then by what runs for weeks."""
@@ -98,6 +110,12 @@ class Dataset:
     def lr(self, index: int) -> Bytes:
         """The small picture: (H, W, 3)."""
         pair = self.pairs[index]
+        if self._spoilt_as is not None:
+            if pair not in self._spoilt:
+                self._spoilt[pair] = degrade_repeatably(
+                    self.hr(index), scale=self.scale, table=self._spoilt_as
+                )
+            return self._spoilt[pair]
         return _picture_at(self._lr, pair.lr_offset, pair.height, pair.width)
 
     def hr(self, index: int) -> Bytes:

@@ -11,6 +11,7 @@ Everything is drawn from one generator, in one order: the same generator gives t
 
 from __future__ import annotations
 
+import hashlib
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
@@ -24,7 +25,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crispen.training.recipe import DegradationTable, RoundTable
+from crispen.errors import UsageError
+from crispen.evaluation import Reduction
+from crispen.training.recipe import DegradationTable, Recipe, RoundTable
 from crispen.training.records import Bytes
 
 Operation = Callable[[Tensor], Tensor]
@@ -96,6 +99,45 @@ def degrade(hr: Bytes, *, scale: int, table: DegradationTable, random: np.random
     for operation in (*_first_round(case, table), *_second_round(case, table)):
         planes = operation(planes)
     return _to_bytes(planes)
+
+
+def degrade_repeatably(hr: Bytes, *, scale: int, table: DegradationTable, seed: int = 0) -> Bytes:
+    """Spoil a picture to be measured on: always in the same way, which no other picture shares.
+
+    What happens follows from the picture's own pixels and the seed. So it is the same at every validation, in every
+    run and in an evaluation, whatever the file is called and whichever pictures stand beside it.
+
+    Args:
+        hr: (H, W, 3), a whole picture, sides multiples of the scale.
+        scale: large pixels per small one, along a side.
+        table: what may happen, and how often; but for ``clean_share``: each picture is spoilt.
+        seed: another one spoils all pictures in another way.
+
+    Returns:
+        (H/scale, W/scale, 3).
+    """
+    fingerprint = int.from_bytes(hashlib.sha256(hr.tobytes()).digest(), "big")
+    random = np.random.default_rng([seed, fingerprint])
+    writable = hr.copy()  # which torch wants, and a memory map is not
+    return degrade(writable, scale=scale, table=table, random=random)
+
+
+def reduction_of(recipe: Recipe, *, seed: int = 0) -> Reduction:
+    """A recipe's degradation as a way to make a benchmark's small pictures; seed 0 has those of a run's validation.
+
+    Raises:
+        UsageError: where the recipe has none.
+    """
+    table = recipe.data.degradation
+    if table is None:
+        raise UsageError(f"the recipe {recipe.title!r} has no table [data.degradation] to spoil pictures by")
+
+    def make(hr: Bytes, scale: int) -> Bytes:
+        return degrade_repeatably(hr, scale=scale, table=table, seed=seed)
+
+    decides = table.model_dump_json(exclude={"clean_share", "sharpen_targets"})
+    fingerprint = hashlib.sha256(decides.encode()).hexdigest()[:12]
+    return Reduction(make=make, description=f"spoilt by [data.degradation] {fingerprint}, seed {seed}")
 
 
 def sharpen(hr: Bytes, *, weight: float) -> Bytes:

@@ -120,7 +120,7 @@ class HealthMonitor:
         now = self._steps[-1]
         left_out = _GRADIENT if self.gradients_may_overflow else None
         numbers = {name: value for name, value in now.scalars.items() if name != left_out}
-        numbers |= {name: v for name, v in now.validation.items() if not (name == "valid_psnr" and v > 0)}
+        numbers |= {name: v for name, v in now.validation.items() if not (name.endswith("_psnr") and v > 0)}
         wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
         if wrong:
             what = ", ".join(f"{name} is {numbers[name]}" for name in wrong) + self._last_good(wrong[0])

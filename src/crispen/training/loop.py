@@ -18,8 +18,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from crispen.errors import DataError, TrainingError, UsageError
-from crispen.networks.classifier import NUM_CLASSES
+from crispen.errors import TrainingError, UsageError
 from crispen.networks.generators import AnyGenerator
 from crispen.networks.weights import save_generator, save_tensors
 from crispen.training import building, memory
@@ -35,10 +34,11 @@ from crispen.training.checkpoint import (
     save_checkpoint,
     state_to_save,
 )
-from crispen.training.data import Batch, Dataset, open_dataset
+from crispen.training.data import Batch
 from crispen.training.environment import changed_keys, write_run_info
 from crispen.training.health import HealthMonitor
 from crispen.training.machine import loss_scaler, make_fabric
+from crispen.training.pictures import Pictures, open_pictures
 from crispen.training.prefetch import prefetched
 from crispen.training.previews import write_previews
 from crispen.training.progress import Progress, Scalars
@@ -62,8 +62,7 @@ class Run:
     recipe: Recipe
     run_dir: Path
     fabric: Fabric
-    dataset: Dataset
-    valid: Dataset | None
+    pictures: Pictures
     generator: AnyGenerator
     average: RunningAverage
     """Of the generator's weights: what is validated and kept."""
@@ -76,7 +75,7 @@ class Run:
     @property
     def steps_per_epoch(self) -> float:
         """Steps in which as many crops are seen as there are pictures."""
-        return len(self.dataset) / self.recipe.data.batch_size
+        return len(self.pictures.train) / self.recipe.data.batch_size
 
     def in_steps(self, span: int | str) -> int:
         """A recipe's span of time as a number of steps."""
@@ -129,12 +128,12 @@ def train(
     _check_parts(recipe, fabric)
     with fabric.rank_zero_first():  # which decodes the pictures for all
         cache = run_dir.parent / "cache"
-        dataset, valid_dataset = _open_data(recipe, data, valid, cache=cache, watch=watch_decoding)
+        pictures = open_pictures(recipe, data, valid, cache=cache, watch=watch_decoding)
     memory.keep_freed_memory()
     networks = make_networks(recipe, init=init, features=features, fabric=fabric)
     generator = cast(AnyGenerator, networks.generator.module)
 
-    notes = _opening_notes(recipe, run_dir, [dataset, valid_dataset], checkpoint)
+    notes = _opening_notes(recipe, run_dir, pictures, checkpoint)
     with contextlib.ExitStack() as open_files:
         log = None
         if fabric.is_global_zero:
@@ -142,8 +141,8 @@ def train(
             log = _open_run_dir(run_dir, recipe, data, command, resume_at=checkpoint)
             open_files.callback(log.close)
         run = Run(
-            recipe=recipe, run_dir=run_dir, fabric=fabric, dataset=dataset, valid=valid_dataset,
-            generator=generator, average=RunningAverage(generator), log=log, should_stop=should_stop, untold=notes,
+            recipe=recipe, run_dir=run_dir, fabric=fabric, pictures=pictures, generator=generator,
+            average=RunningAverage(generator), log=log, should_stop=should_stop, untold=notes,
         )  # fmt: skip
         for name in chosen_stages(recipe):
             if checkpoint and STAGES.index(name) < STAGES.index(checkpoint.position.stage):
@@ -210,34 +209,6 @@ def _find_checkpoint(run_dir: Path, *, resume: bool) -> Checkpoint | None:
     return checkpoint
 
 
-def _open_data(
-    recipe: Recipe, data: Sequence[str | Path], valid: str | Path | None, *, cache: Path, watch: Watch
-) -> tuple[Dataset, Dataset | None]:
-    scale, patch_size = recipe.generator.scale, recipe.data.patch_size
-    dataset = open_dataset(data, scale=scale, patch_size=patch_size, cache=cache, watch=watch)
-    opened = [dataset.subset(recipe.data.pictures)]
-    if valid is not None:
-        chosen = open_dataset(
-            [valid], scale=scale, patch_size=scale, cache=cache, purpose="valid", watch=watch
-        )
-        opened.append(chosen.subset(recipe.validate_pictures))
-    if recipe.stage.classifier:
-        for name, pictures in zip(("data", "valid"), opened, strict=False):
-            _check_labels(pictures, f"--{name}")
-    return opened[0], opened[1] if len(opened) > 1 else None
-
-
-def _check_labels(pictures: Dataset, option: str) -> None:
-    """A recipe with a classifier needs pictures with labels that it can tell apart."""
-    if not pictures.labelled:
-        raise DataError(f"the recipe trains a classifier, so {option} must have labels: IDX or CIFAR files")
-    most = max(pictures.label(index) or 0 for index in range(len(pictures)))
-    if most >= NUM_CLASSES:
-        raise DataError(
-            f"{option} has a label {most}, but the classifier tells {NUM_CLASSES} classes apart, 0 to 9"
-        )
-
-
 def _check_parts(recipe: Recipe, fabric: Fabric) -> None:
     """A batch must fall into equal parts, or their means would not be the mean of the whole."""
     parts = fabric.world_size * recipe.accumulate
@@ -264,10 +235,10 @@ def _open_run_dir(
 
 
 def _opening_notes(
-    recipe: Recipe, run_dir: Path, datasets: Sequence[Dataset | None], checkpoint: Checkpoint | None
+    recipe: Recipe, run_dir: Path, pictures: Pictures, checkpoint: Checkpoint | None
 ) -> list[str]:
     """What whoever watches should know before the first step."""
-    skipped = [line for dataset in datasets if dataset for line in dataset.skipped]
+    skipped = [line for part in (pictures.train, pictures.valid) if part for line in part.skipped]
     notes = [f"left out {line}" for line in skipped[:MOST_SKIPPED_TOLD]]
     if len(skipped) > MOST_SKIPPED_TOLD:
         notes.append(f"left out {len(skipped) - MOST_SKIPPED_TOLD} more pictures")
@@ -299,7 +270,7 @@ def _batches(run: Run, stage: Stage) -> Callable[[int], Batch]:
     seed = len(STAGES) * run.recipe.seed + STAGES.index(stage.name)  # no two stages of any two seeds alike
     part = (run.fabric.global_rank, run.fabric.world_size)
     arguments = run.recipe.data.model_dump(exclude={"pictures"})
-    return lambda step: run.dataset.batch(seed=seed, step=step, part=part, **arguments)
+    return lambda step: run.pictures.train.batch(seed=seed, step=step, part=part, **arguments)
 
 
 def _seed_torch(run: Run, stage: Stage, step: int) -> None:
@@ -326,14 +297,21 @@ def _look(run: Run, stage: Stage, done: int, steps: int) -> Scalars:
         return {}
     network = building.make_copy(learner, tensors, run.fabric)
     if not is_classifier:
-        shown = run.dataset if run.valid is None else run.valid
-        name, forward = f"{stage.name}-{done:08d}", _enlarging(network, run.fabric)
-        write_previews(network, shown, run.run_dir / "previews", name=name, forward=forward)
-    if run.valid is None:
+        _preview(run, network, f"{stage.name}-{done:08d}")
+    valid, degraded = run.pictures.valid, run.pictures.degraded
+    if valid is None:
         return {}
     if is_classifier:
-        return validate_classifier(network, run.valid, fabric=run.fabric)
-    return validate(network, run.valid, judges=stage.judges, fabric=run.fabric)
+        return validate_classifier(network, valid, fabric=run.fabric)
+    return validate(network, valid, degraded=degraded, judges=stage.judges, fabric=run.fabric)
+
+
+def _preview(run: Run, generator: nn.Module, name: str) -> None:
+    """Write a sheet of clean pictures and, where the recipe has a degradation, one of the same pictures spoilt."""
+    folder, forward = run.run_dir / "previews", _enlarging(generator, run.fabric)
+    write_previews(generator, run.pictures.shown, folder, name=name, forward=forward)
+    if run.pictures.degraded is not None:
+        write_previews(generator, run.pictures.degraded, folder, name=f"{name}-degraded", forward=forward)
 
 
 def _keep_snapshot(run: Run, stage: Stage, done: int) -> None:
@@ -366,7 +344,7 @@ def _save_checkpoint(run: Run, stage: Stage, done: int) -> None:
     if run.fabric.is_global_zero:
         position, scaler = Position(stage.name, done), loss_scaler(run.fabric)
         save_checkpoint(run.run_dir, position, tensors, scaler=scaler, keep=run.recipe.keep_checkpoints)
-        for dataset in (run.dataset, run.valid):
+        for dataset in (run.pictures.train, run.pictures.valid):
             if dataset is not None:
                 dataset.mark_used()
 

@@ -11,7 +11,24 @@ from torch.nn import functional
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 
-PIXEL_LOSSES: dict[str, PixelLoss] = {"l1": functional.l1_loss, "mse": functional.mse_loss}
+CHARBONNIER_EPSILON = 1e-3
+"""Where the loss below turns from a parabola into a cone, in [0, 1]: a quarter of one of 255 levels."""
+
+
+def charbonnier_loss(sr: Tensor, hr: Tensor) -> Tensor:
+    """The absolute difference with a rounded tip, √(d² + ε²), its mean as a scalar.
+
+    (Charbonnier et al., "Two deterministic half-quadratic regularization algorithms for computed imaging", ICIP 1994,
+    with the ε of Lai et al., "Deep Laplacian Pyramid Networks", CVPR 2017, section 3.2.)
+    """
+    return ((sr - hr).square() + CHARBONNIER_EPSILON**2).sqrt().mean()
+
+
+PIXEL_LOSSES: dict[str, PixelLoss] = {
+    "l1": functional.l1_loss,
+    "mse": functional.mse_loss,
+    "charbonnier": charbonnier_loss,
+}
 """By the name that a recipe uses; the paper's equation 4 is ``mse``."""
 
 

@@ -92,7 +92,7 @@ def _choose(dataset: Pairs, *, count: int, size: int) -> tuple[int, list[int]]:
 
     The side is what half of the pictures have at least, so that one tiny picture does not make all crops tiny.
     """
-    sides = [min(dataset.lr(index).shape[:2]) for index in range(len(dataset))]
+    sides = [min(dataset.hr(index).shape[:2]) // dataset.scale for index in range(len(dataset))]
     side = min(size // dataset.scale, sorted(sides)[len(sides) // 2])
     large_enough = [index for index, found in enumerate(sides) if found >= side]
     large = side * dataset.scale

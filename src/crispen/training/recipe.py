@@ -52,7 +52,8 @@ class GeneratorTable(Table):
     damp_residuals: PositiveFloat = 1.0
     """Factor on the initial weights of each block's last convolution; 0.1 serves networks without batch norm."""
     init: str | None = None
-    """Weights to start from: a bundled model's name, a model's or a run's folder, or a file; none if empty."""
+    """Weights to start from: a bundled model's name, a model's or a run's folder, or a file, of any scale, or a sum of
+    such, as in ``runs/1 + srgan-x4 - srresnet-x4``; none if empty."""
 
 
 class DiscriminatorTable(Table):
@@ -212,8 +213,9 @@ class FeaturesTable(Table):
 class GeneratorStageTable(StageTable):
     """What the stages that train the generator share: the loss on content."""
 
-    pixel_loss: Literal["l1", "mse"] = "mse"
-    """Mean absolute or mean squared difference of the pixels (equation 4)."""
+    pixel_loss: Literal["l1", "mse", "charbonnier"] = "mse"
+    """Mean absolute or mean squared difference of the pixels (equation 4), or Charbonnier's: absolute, with a tip that
+    is rounded within a quarter of one of 255 levels."""
     pixel_range: Literal["unit", "symmetric"] = "unit"
     """Whether pixels are compared in [0, 1] or in [-1, 1], where differences are twice and squared ones four times as
     large; the paper's targets are symmetric."""

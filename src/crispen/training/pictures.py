@@ -1,0 +1,73 @@
+"""The pictures of a run, opened and checked against its recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crispen.errors import DataError
+from crispen.networks.classifier import NUM_CLASSES
+from crispen.training.cache import Watch
+from crispen.training.data import Dataset, open_dataset
+from crispen.training.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """What a run learns from, and what it is looked at on."""
+
+    train: Dataset
+    valid: Dataset | None
+    """None where nothing was given to validate on."""
+    degraded: Dataset | None
+    """Those of `shown` with small versions as the recipe's degradation spoils them, always in the same way; None where
+    the recipe has no degradation."""
+
+    @property
+    def shown(self) -> Dataset:
+        """What previews are of: the validation pictures, or where there are none those that the run learns from."""
+        return self.train if self.valid is None else self.valid
+
+
+def open_pictures(
+    recipe: Recipe, data: Sequence[str | Path], valid: str | Path | None, *, cache: Path, watch: Watch
+) -> Pictures:
+    """Open what ``data`` and ``valid`` name, as many pictures of each as the recipe says.
+
+    Args:
+        recipe: what is to be done with them.
+        data: sources of training pictures (see `crispen.training.sources`).
+        valid: a source of pictures to validate on, or None.
+        cache: folder for decoded pictures.
+        watch: takes the pictures one by one as they are decoded on the first use.
+
+    Raises:
+        DataError: where a source is missing or has no picture of use, or labels are wanted and missing.
+    """
+    scale, patch_size = recipe.generator.scale, recipe.data.patch_size
+    dataset = open_dataset(data, scale=scale, patch_size=patch_size, cache=cache, watch=watch)
+    dataset, chosen = dataset.subset(recipe.data.pictures), None
+    if valid is not None:
+        whole = open_dataset(
+            [valid], scale=scale, patch_size=scale, cache=cache, purpose="valid", watch=watch
+        )
+        chosen = whole.subset(recipe.validate_pictures)
+    if recipe.stage.classifier:
+        _check_labels(dataset, "--data")
+        if chosen is not None:
+            _check_labels(chosen, "--valid")
+    table = recipe.data.degradation
+    degraded = (dataset if chosen is None else chosen).degraded(table) if table else None
+    return Pictures(train=dataset, valid=chosen, degraded=degraded)
+
+
+def _check_labels(pictures: Dataset, option: str) -> None:
+    """A recipe with a classifier needs pictures with labels that it can tell apart."""
+    if not pictures.labelled:
+        raise DataError(f"the recipe trains a classifier, so {option} must have labels: IDX or CIFAR files")
+    most = max(pictures.label(index) or 0 for index in range(len(pictures)))
+    if most >= NUM_CLASSES:
+        raise DataError(
+            f"{option} has a label {most}, but the classifier tells {NUM_CLASSES} classes apart, 0 to 9"
+        )
