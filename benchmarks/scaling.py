@@ -5,8 +5,11 @@
 
 Seconds for each megapixel of the input, from 0.1 to 3 (with ``--full`` to 100), with all threads; peak memory of the
 process; and the speed-up by threads on one picture. Every picture is computed in a process of its own, which has
-computed it before where it is small. ``--tiny`` takes a network of one block and 16 features with random weights: the
-same tiling and pasting around a twentieth of the work, so that 100 megapixels take minutes.
+computed it before where it is small; a larger one is computed once. ``--tiny`` takes a network of one block and 16
+features with random weights: the same tiling and pasting around a twentieth of the work.
+
+On two cores that compute a bf16 matmul at 0.7 TFLOP/s it takes about 2 minutes, with ``--full`` 20, with ``--tiny
+--full`` 5. 100 megapixels take 6 GB of memory, and a quarter of a gigabyte for temporary files.
 """
 
 from __future__ import annotations

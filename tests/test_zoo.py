@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 
 from crispen import zoo
 from crispen.errors import ModelError
+from crispen.export import export_onnx
 from crispen.networks.generators import SRResNet
 from crispen.networks.polyphase import conv_of_shuffled
+from crispen.networks.weights import load_generator
 from crispen.zoo import Architecture, metadata
 from crispen.zoo.card import read_card
 
@@ -180,12 +183,44 @@ def test_an_exported_folder_needs_no_card(folder: Path) -> None:
     assert zoo.find(folder).onnx is None
 
 
-@pytest.mark.parametrize(("file", "other"), [(zoo.WEIGHTS, "onnx"), (zoo.ONNX, "weights")])
-def test_a_file_is_a_model_by_itself(folder: Path, file: str, other: str) -> None:
-    model = zoo.find(folder / file)
-    assert (model.name, model.scale, model.context, model.card) == (Path(file).stem, 4, 12, None)
-    assert getattr(model, other) is None
-    assert model.weights_sha256 == zoo.sha256(folder / file)
+def test_a_file_is_a_model_by_itself(folder: Path) -> None:
+    for file in (zoo.WEIGHTS, zoo.ONNX):
+        model = zoo.find(folder / file)
+        assert (model.name, model.scale, model.context, model.card) == (Path(file).stem, 4, 12, None)
+        assert getattr(model, "onnx" if file == zoo.ONNX else "weights") == folder / file
+        assert model.weights == folder / zoo.WEIGHTS, "to which the ONNX file refers"
+        assert model.weights_sha256 == zoo.sha256(folder / zoo.WEIGHTS)
+
+
+def test_a_file_is_a_model_without_its_folder(folder: Path, tmp_path: Path) -> None:
+    export_onnx(load_generator(folder / zoo.WEIGHTS), tmp_path / "alone.onnx")
+    model = zoo.find(tmp_path / "alone.onnx")
+    assert (model.weights, model.weights_sha256) == (None, zoo.sha256(tmp_path / "alone.onnx"))
+
+
+def test_an_onnx_file_is_verified_with_the_weights_it_refers_to(folder: Path) -> None:
+    model = zoo.find(folder)
+    zoo.verify(model, only=model.onnx)
+    with (folder / zoo.WEIGHTS).open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"?")
+    with pytest.raises(ModelError, match=r"weights\.safetensors is damaged"):
+        zoo.verify(model, only=model.onnx)
+
+
+def test_a_file_that_was_replaced_is_another(folder: Path) -> None:
+    model = zoo.find(folder / zoo.WEIGHTS)
+    before = model.weights_sha256
+    with (folder / zoo.WEIGHTS).open("ab") as file:
+        file.write(b"more")
+    assert model.weights_sha256 == zoo.sha256(folder / zoo.WEIGHTS) != before
+    (folder / zoo.WEIGHTS).unlink()
+    with pytest.raises(ModelError, match=r"weights\.safetensors cannot be read"):
+        _ = model.weights_sha256
+
+
+def test_a_card_says_the_hash_of_the_weights(folder: Path) -> None:
+    assert zoo.find(folder).weights_sha256 == zoo.sha256(folder / zoo.WEIGHTS)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(bundled: Path) -> None:

@@ -14,7 +14,7 @@ generator before it lets it stand.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,8 @@ from crispen.export.parity import (
     in_openvino,
 )
 from crispen.export.quantisation import Range, observe
+from crispen.export.sensitivity import affordable
+from crispen.export.sharing import refer_to
 from crispen.export.torchscript import in_torchscript, write_torchscript
 from crispen.files import published
 from crispen.networks.generators import AnyGenerator, SRResNet
@@ -58,6 +60,9 @@ def export_model(
 ) -> list[Check]:
     """Make a model's folder, with ``weights.safetensors`` and ``model.onnx``, in which crispen finds them.
 
+    The two belong together: the ONNX file takes what it can from the other, so that nothing is stored twice. For a
+    file that stands alone there is `export_onnx`.
+
     The folder is made where there is none. With ``calibration``, as `export_onnx` takes it, it holds the same
     network in 8 bits as well, as ``model-int8.onnx``.
 
@@ -71,10 +76,10 @@ def export_model(
         raise ModelError(f"{folder} cannot be made a folder: {error.strerror}") from error
     if not (folder / WEIGHTS).exists() or not (folder / WEIGHTS).samefile(weights_path):
         save_generator(generator, folder / WEIGHTS)
-    checks = export_onnx(generator, folder / ONNX)
+    checks = export_onnx(generator, folder / ONNX, weights=folder / WEIGHTS)
     if calibration is None:
         return checks
-    return checks + export_onnx(generator, folder / INT8, calibration=calibration)
+    return checks + export_onnx(generator, folder / INT8, calibration=calibration, weights=folder / WEIGHTS)
 
 
 def export_onnx(
@@ -84,6 +89,7 @@ def export_onnx(
     opset: int = OPSET,
     size: tuple[int, int] | None = None,
     calibration: Sequence[Pixels] | None = None,
+    weights: Path | None = None,
 ) -> list[Check]:
     """Write a generator as ONNX and make sure that OpenVINO computes the same from it.
 
@@ -94,6 +100,8 @@ def export_onnx(
         size: width and height of the only pictures that it will take; by default it takes all, in any number.
         calibration: pictures (N, 3, H, W) in [0, 1]; given, the file computes in 8 bits, over ranges found on
             every other one of them (and on flat colours), and is compared on the rest.
+        weights: the generator's weights in the same folder, which the file then refers to for those that it takes
+            as they are; by default it stands alone.
 
     Raises:
         UsageError: for an opset that is none of these, and for no pictures to calibrate on.
@@ -102,7 +110,7 @@ def export_onnx(
     """
     shipped = folded(generator)
     with published(path, error=ModelError) as temporary:
-        temporary.write_bytes(_onnx_bytes(shipped, opset, size, calibration))
+        temporary.write_bytes(_onnx_bytes(shipped, opset, size, calibration, weights))
         return _check(generator, in_openvino(temporary), size, calibration)
 
 
@@ -138,7 +146,11 @@ def export_torchscript(generator: AnyGenerator, path: Path) -> list[Check]:
 
 
 def _onnx_bytes(
-    shipped: AnyGenerator, opset: int, size: tuple[int, int] | None, calibration: Sequence[Pixels] | None
+    shipped: AnyGenerator,
+    opset: int,
+    size: tuple[int, int] | None,
+    calibration: Sequence[Pixels] | None,
+    weights: Path | None = None,
 ) -> bytes:
     helper = require("onnx", purpose="export").helper
     if opset not in OPSETS:
@@ -147,14 +159,23 @@ def _onnx_bytes(
         raise UsageError("calibration needs at least one picture")
     ranges = None if calibration is None else _ranges(shipped, calibration)
     proto = to_onnx(shipped, opset=opset, size=size, ranges=ranges)
-    helper.set_model_props(proto, describe(shipped, size=size, int8=ranges is not None))
+    entries = describe(shipped, size=size, int8=ranges is not None)
+    if weights is not None:
+        refer_to(proto, weights)
+        entries["weights"] = weights.name
+    helper.set_model_props(proto, entries)
     return proto.SerializeToString(deterministic=True)
 
 
 def _ranges(shipped: AnyGenerator, calibration: Sequence[Pixels]) -> dict[nn.Conv2d, Range]:
     if not isinstance(shipped, SRResNet):
         raise UsageError(f"a generator {shipped.name!r} cannot be exported in 8 bits, but an srresnet can")
-    return observe(shipped, [*calibration[::2], flat_colours()])
+    seen = [*calibration[::2], flat_colours()]
+
+    def compute(ranges: Mapping[nn.Conv2d, Range]) -> Computation:
+        return in_openvino(to_onnx(shipped, ranges=ranges).SerializeToString())
+
+    return affordable(shipped, observe(shipped, seen), seen, compute)
 
 
 def _check(

@@ -140,30 +140,30 @@ class _Graph:
 
     def conv(self, x: str, layer: nn.Conv2d, kernel: Tensor, bias: Tensor | None) -> str:
         """Append a convolution that keeps the size; in 8 bits, where the range of what enters ``layer`` is known."""
-        pads = [kernel.shape[-1] // 2] * 4
+        reach = kernel.shape[-1] // 2
+        if layer in self.ranges:
+            return self.rounded_conv(x, self.ranges[layer], kernel, bias)
         biases = [] if bias is None else [self.constant(bias)]
-        if layer not in self.ranges:
-            return self.node("Conv", x, self.constant(kernel), *biases, pads=pads)
-        steps, zero = self.ranges[layer].steps, self.ranges[layer].zero
-        weighted = kernel.detach() * torch.tensor(steps).reshape(-1, 1, 1)
-        return self.node(
-            "Conv", self.rounded(x, steps, zero), self.rounded_kernel(weighted), *biases, pads=pads
-        )
+        return self.node("Conv", x, self.constant(kernel), *biases, pads=[reach] * 4)
 
-    def rounded(self, x: str, steps: NDArray[np.float32], zero: int) -> str:
-        """Append the rounding of ``x`` to whole multiples of its channels' ``steps``, (C,), which it returns.
+    def rounded_conv(self, x: str, range_: Range, kernel: Tensor, bias: Tensor | None) -> str:
+        """Append a convolution in 8 bits. What stands behind such pairs of nodes is computed so.
 
-        256 are to be had, of which the one with the number ``zero`` is 0. What stands behind such a pair of nodes
-        is computed in 8 bits.
+        Its input is taken as whole numbers from 0 to 255, and what their zeros add up to is taken off the bias. So
+        zeros must stand around the picture before it is rounded: OpenVINO 2026.4 has zeros for each channel as well,
+        but gets the border wrong with them.
         """
-        zeros = self.array(np.full(len(steps), zero, np.uint8))
-        bytes_ = self.node("QuantizeLinear", x, self.array(steps), zeros, axis=1)
-        return self.node("DequantizeLinear", bytes_, self.array(np.float32(1)), self.array(np.uint8(zero)))
-
-    def rounded_kernel(self, kernel: Tensor) -> str:
-        """Append a kernel in 8 bits."""
-        integers, steps = quantised_kernel(kernel)
-        return self.node("DequantizeLinear", self.array(integers), self.array(steps), axis=0)
+        reach, steps, zeros = kernel.shape[-1] // 2, range_.steps, range_.zeros
+        integers, kernel_steps = quantised_kernel(kernel.detach() * torch.tensor(steps).reshape(-1, 1, 1))
+        offset = kernel_steps * np.einsum("ochw,c->o", integers, zeros, dtype=np.float64)
+        taken_off = (0 if bias is None else bias.detach().numpy()) - offset
+        around = self.array(np.array([0, 0, reach, reach] * 2))
+        bytes_ = self.node(
+            "QuantizeLinear", self.node("Pad", x, around), self.array(steps), self.array(zeros), axis=1
+        )
+        numbers = self.node("DequantizeLinear", bytes_, self.array(np.float32(1)), self.array(np.uint8(0)))
+        weights = self.node("DequantizeLinear", self.array(integers), self.array(kernel_steps), axis=0)
+        return self.node("Conv", numbers, weights, self.array(taken_off.astype(np.float32)), pads=[0] * 4)
 
     def shuffle(self, x: str, factor: int, output: str | None = None) -> str:
         """Append a pixel shuffle, which ONNX calls DepthToSpace, columns and rows within channels."""

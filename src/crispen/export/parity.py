@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 """How far, in pixel values, the exported network may be from the original."""
 
 MIN_AGREEMENT = 45.0
-"""The PSNR in dB under the original that a network in 8 bits must reach."""
+"""The PSNR in dB under the original that a network in 8 bits must reach on every picture."""
 
 SIZES = ((1, 1), (13, 7), (33, 21))
 """Width and height of the pictures on which the two are compared: odd, and one smaller than any kernel."""
@@ -53,10 +53,12 @@ class Agreement(NamedTuple):
     """On how many."""
     psnr: float
     """The PSNR in dB under the original's results, both clipped to [0, 1]."""
+    worst: float
+    """The same, on the picture where it is lowest."""
 
     def __str__(self) -> str:
         """One line for the terminal."""
-        return f"int8: {self.psnr:.1f} dB agreement with fp32 on {self.pictures} pictures"
+        return f"int8: {self.psnr:.1f} dB agreement with fp32 on {self.pictures} pictures, at worst {self.worst:.1f}"
 
 
 def check_parity(
@@ -87,16 +89,17 @@ def check_agreement(
     """Compare a network in 8 bits with eager torch on pictures (N, 3, H, W) in [0, 1].
 
     Raises:
-        ModelError: where they agree to less than `MIN_AGREEMENT`.
+        ModelError: where they agree to less than `MIN_AGREEMENT` on one of them.
     """
     results = [computation(lr).clip(0, 1) for lr in pictures]
-    psnr = agreement(results, [eager(generator, lr).clip(0, 1) for lr in pictures])
-    if psnr < MIN_AGREEMENT:
+    references = [eager(generator, lr).clip(0, 1) for lr in pictures]
+    worst = min(agreement([sr], [expected]) for sr, expected in zip(results, references, strict=True))
+    if worst < MIN_AGREEMENT:
         raise ModelError(
-            f"the network in 8 bits agrees with the original to {psnr:.1f} dB, which must be {MIN_AGREEMENT:.0f}: "
+            f"the network in 8 bits agrees with the original to {worst:.1f} dB, which must be {MIN_AGREEMENT:.0f}: "
             "calibrate it on more pictures, like those that it is meant for"
         )
-    return Agreement(len(pictures), psnr)
+    return Agreement(len(pictures), agreement(results, references), worst)
 
 
 @torch.inference_mode()
@@ -112,11 +115,11 @@ def agreement(results: Sequence[Pixels], references: Sequence[Pixels]) -> float:
     return float("inf") if error == 0 else -10 * np.log10(error)
 
 
-def in_openvino(path: Path, weights: Path | None = None) -> Computation:
-    """Return how plain OpenVINO computes an ONNX file, or an .xml with its ``weights``, in fp32."""
+def in_openvino(model: Path | bytes, weights: Path | None = None) -> Computation:
+    """Return how plain OpenVINO computes an ONNX file or its bytes, or an .xml with its ``weights``, in fp32."""
     core = load_openvino().Core()
-    model = core.read_model(path) if weights is None else core.read_model(path, weights)
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    read = core.read_model(model) if weights is None else core.read_model(model, weights)
+    compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def computation(lr: Pixels) -> Pixels:
         return compiled([lr])[0]

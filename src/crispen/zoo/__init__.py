@@ -1,17 +1,20 @@
 """The models: those bundled with crispen, and others in folders and files.
 
-A model is a folder with ``weights.safetensors`` (for torch), ``model.onnx`` (for OpenVINO), perhaps
-``model-int8.onnx`` (the same in 8 bits), and ``card.toml``. The bundled ones stand beside this file. A folder that
-`crispen.export` has made has no card yet; it can be used as well, and so can each file by itself, and OpenVINO's
-own pair of an ``.xml`` and a ``.bin`` file.
+A model is a folder with ``weights.safetensors``, ``model.onnx`` (for OpenVINO; the weights that it has in common with
+the former stand only there), perhaps ``model-int8.onnx`` (the same in 8 bits), and ``card.toml``. The bundled ones
+stand beside this file. A folder that `crispen.export` has made has no card yet; it can be used as well, and so can
+each file by itself, and OpenVINO's own pair of an ``.xml`` and a ``.bin`` file.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,10 +57,15 @@ class Model:
 
     @property
     def weights_sha256(self) -> str:
-        """What identifies the model in a report: the hash of the weights file, or else of what OpenVINO reads."""
+        """What identifies the model in a report: the hash of the weights file, or else of what OpenVINO reads.
+
+        With a card it is what that says: whatever is computed is compared with the card before (`verify`).
+        """
+        if self.card is not None:
+            return self.card.files.weights.lower()
         path = self.weights or self.onnx
         assert path is not None
-        return sha256(path.with_suffix(".bin") if path.suffix == ".xml" else path)
+        return _remembered_sha256(path.with_suffix(".bin") if path.suffix == ".xml" else path)
 
 
 def models() -> list[Card]:
@@ -94,7 +102,11 @@ def find(name_or_path: str | os.PathLike[str]) -> Model:
 
 
 def verify(model: Model, *, only: Path | None = None) -> None:
-    """Compare the files of a model that has a card with the hashes on it; or ``only`` the one that is needed.
+    """Compare the files of a model that has a card with the hashes on it.
+
+    Args:
+        model: any; without a card there is nothing to compare with.
+        only: the file that is needed: it and what it refers to are compared, and not the others.
 
     Raises:
         ModelError: for a file that is missing or not the one that the card was written for.
@@ -103,8 +115,9 @@ def verify(model: Model, *, only: Path | None = None) -> None:
         return
     files = model.card.files
     expected = {model.weights: files.weights, model.onnx: files.onnx, model.int8: files.int8}
+    needed = (only,) if only == model.weights else (only, model.weights)
     for path, digest in expected.items():
-        if path is not None and only in (None, path) and sha256(path) != digest.lower():
+        if path is not None and (only is None or path in needed) and sha256(path) != digest.lower():
             raise ModelError(
                 f"{path} is damaged, or not the file that its card was written for: install it again"
             )
@@ -116,9 +129,28 @@ def sha256(path: Path) -> str:
     Raises:
         ModelError: where it cannot be read.
     """
+    with _reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remembered_sha256(path: Path) -> str:
+    """`sha256`, computed once for as long as the file's size and time stay."""
+    with _reading(path):
+        found = path.stat()
+    return _sha256_of(path.absolute(), found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256_of(path: Path, size: int, modified: int) -> str:
+    """`sha256`; ``size`` and ``modified`` only tell the file from what was at its place before."""
+    return sha256(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Generator[None]:
+    """Raise `ModelError` where the system refuses to read a file."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        yield
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -179,7 +211,8 @@ def _from_entries(entries: dict[str, str], path: Path) -> Model:
         raise ModelError(
             f"{path} does not state its scale and context: export it with crispen, or give it a {CARD}"
         ) from error
-    return Model(name=path.stem, scale=scale, context=context, tail_context=tail, onnx=path)
+    shared = path.parent / Path(entries["weights"]).name if "weights" in entries else None
+    return Model(name=path.stem, scale=scale, context=context, tail_context=tail, onnx=path, weights=shared)
 
 
 def _architecture(entries: dict[str, str], path: Path) -> Architecture:

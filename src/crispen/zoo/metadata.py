@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
-from xml.etree import ElementTree
 
 from crispen.errors import ModelError
 
@@ -59,6 +58,8 @@ def of_openvino(path: Path) -> dict[str, str]:
     Raises:
         ModelError: where the file is missing or none.
     """
+    from xml.etree import ElementTree  # for these files only, as the package above is for its own
+
     try:
         entries = ElementTree.parse(path).getroot().iterfind("/".join((".", *RT_INFO, "*")))
     except (OSError, ElementTree.ParseError) as error:
