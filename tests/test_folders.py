@@ -23,7 +23,7 @@ from crispen import images, zoo
 from crispen.errors import CrispenError, PictureError
 from crispen.images import from_array
 from crispen.images._publishing import published
-from crispen.jobs import Done, Job, Made, Moved, Running
+from crispen.jobs import Done, Enlarger, Job, Made, Moved, Running, Skipped
 from crispen.jobs.running import Watch
 from crispen.upscaling.sizes import Dimensions
 
@@ -121,6 +121,30 @@ def compute_and_die(self):
 Enlargement.__iter__ = compute_and_die
 main()
 """
+
+
+@pytest.mark.parametrize("moment", ["__call__", "_enlarge"], ids=["before", "meanwhile"])
+def test_what_another_process_has_made_since_is_skipped(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Two processes that work on one folder get no errors from each other."""
+    save("in/a.png")
+    go_on = getattr(Enlarger, moment)
+
+    def overtaken(self: Enlarger, job: Job, watch: Watch) -> Made | Skipped:
+        job.target.write_bytes(b"of another process")
+        return go_on(self, job, watch)
+
+    monkeypatch.setattr(Enlarger, moment, overtaken)
+    options = ["upscale", "in", "-o", "out", "--model", tiny_model, "--report", "report.json"]
+    result = crispen_says(*options, "--skip-existing")
+    assert result.exit_code == 0
+    assert result.stderr == f"crispen: note: {Path('out/a-x4.png')} was made by another process meanwhile\n"
+    assert json.loads(Path("report.json").read_text())["counts"] == {"done": 0, "skipped": 1, "failed": 0}
+    assert Path("out/a-x4.png").read_bytes() == b"of another process"
+    Path("out/a-x4.png").unlink()
+    (line,) = error_lines(crispen_says(*options))
+    assert "exists already" in line
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing kills so here")

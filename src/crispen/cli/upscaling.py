@@ -125,7 +125,12 @@ def upscale(
                 consistent=consistent, wrap=wrap, grain=grain,
             )  # fmt: skip
             return jobs.Enlarger(
-                upscaler=record.upscaler, wishes=wishes, film=film, force=force, hashes=report is not None
+                upscaler=record.upscaler,
+                wishes=wishes,
+                film=film,
+                force=force,
+                skip_existing=skip_existing,
+                hashes=report is not None,
             )
 
         try:
@@ -223,9 +228,12 @@ def _work_off(planned: Sequence[Job], enlarger: Callable[[], Enlarger], record: 
 def _tell(done: Done, ends: Ends) -> None:
     """Say what came of a job."""
     from crispen import images
-    from crispen.jobs import Made, is_film
+    from crispen.jobs import Made, Skipped, is_film
 
     made, job = done.outcome, done.job
+    if isinstance(made, Skipped):
+        say_note(images.shown(f"{job.target} was made by another process meanwhile"))
+        return
     if not isinstance(made, Made):
         say_error(ends.said(made))
         return

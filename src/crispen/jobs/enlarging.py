@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crispen import __version__, images
+from crispen.errors import CrispenError
 from crispen.images.provenance import tagged
 from crispen.jobs.finding import is_film
 from crispen.jobs.planning import Job
-from crispen.jobs.running import Made, Watch
+from crispen.jobs.running import Made, Skipped, Watch
 from crispen.upscaling import Step, Upscaler
 from crispen.upscaling.files import Outcome, Wishes, enlarge_file, statement
 from crispen.upscaling.sizes import Dimensions
@@ -44,15 +46,30 @@ class Enlarger:
     film: FilmWishes
     force: bool
     """Whether results that exist may be overwritten."""
+    skip_existing: bool = False
+    """Whether a job whose result exists has been done."""
     hashes: bool = False
     """Whether to tell the hashes of the files."""
 
-    def __call__(self, job: Job, watch: Watch) -> Made:
-        """Do a job.
+    def __call__(self, job: Job, watch: Watch) -> Made | Skipped:
+        """Do a job, unless another process does it first.
 
         Raises:
             CrispenError, OSError: where it cannot be done.
         """
+        if self._is_done(job):
+            return Skipped()
+        try:
+            return self._do(job, watch)
+        except CrispenError:
+            if self._is_done(job):
+                return Skipped()
+            raise
+
+    def _is_done(self, job: Job) -> bool:
+        return self.skip_existing and os.access(job.target, os.F_OK)
+
+    def _do(self, job: Job, watch: Watch) -> Made:
         before = _sha256(job.source) if self.hashes else None
         made = self._enlarge(job, watch)
         return replace(made, sha256=before, result_sha256=_sha256(job.target)) if self.hashes else made

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from crispen import __version__
-from crispen.errors import PictureError
+from crispen.errors import CrispenError, PictureError
 from crispen.files import published
 from crispen.jobs.finding import Failure
 from crispen.jobs.planning import Job
-from crispen.jobs.running import Done, Made
+from crispen.jobs.running import Done, Made, Skipped
 from crispen.upscaling import Upscaler
 from crispen.zoo import Model
 
@@ -57,7 +57,7 @@ class Report:
     @property
     def is_clean(self) -> bool:
         """Whether all went well."""
-        return not self.failures and all(isinstance(done.outcome, Made) for done in self.done)
+        return not self.failures and not any(isinstance(done.outcome, CrispenError) for done in self.done)
 
     def write(self, path: Path, *, force: bool = False) -> None:
         """Write the report, whole or not at all; what it raises is what `check_report_path` raises."""
@@ -106,6 +106,8 @@ def _named(source: Path, target: Path | None = None) -> dict[str, Any]:
 
 def _entry(done: Done) -> dict[str, Any]:
     entry = _named(done.job.source, done.job.target)
+    if isinstance(done.outcome, Skipped):
+        return entry | {"status": "skipped"}
     if not isinstance(done.outcome, Made):
         return entry | {"status": "failed", "error": str(done.outcome), "seconds": round(done.seconds, 3)}
     made = done.outcome

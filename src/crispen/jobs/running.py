@@ -51,6 +51,15 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """The result was there when its turn came: another process has made it since the work was planned."""
+
+
+Outcome = Made | Skipped | CrispenError
+"""What comes of a file."""
+
+
+@dataclass(frozen=True, slots=True)
 class Moved:
     """A file is on its way."""
 
@@ -66,7 +75,7 @@ class Done:
     """A file has come to its end."""
 
     job: Job
-    outcome: Made | CrispenError
+    outcome: Outcome
     seconds: float
 
 
@@ -87,7 +96,7 @@ class Running:
     """
 
     def __init__(
-        self, jobs: Sequence[Job], enlarge: Callable[[Job, Watch], Made], *, workers: int = WORKERS
+        self, jobs: Sequence[Job], enlarge: Callable[[Job, Watch], Made | Skipped], *, workers: int = WORKERS
     ) -> None:
         self._jobs = jobs
         self._enlarge = enlarge
@@ -124,7 +133,7 @@ class Running:
     def _work(self, job: Job) -> None:
         started = time.monotonic()
         try:
-            outcome: Made | CrispenError = self._enlarge(job, self._watch(job))
+            outcome: Outcome = self._enlarge(job, self._watch(job))
         except CrispenError as error:
             outcome = error
         except OSError as error:
