@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-DEFAULT_MODEL = "srgan-x4"
+DEFAULT_MODEL = "srgan-x4-photo"
 
 _MODULE_OF = {
     "psnr": "crispen.evaluation.metrics",
