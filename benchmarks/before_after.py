@@ -1,11 +1,16 @@
 """Make the picture at the head of the README: crops of the examples, by bicubic (left) and by a model (right).
 
-python benchmarks/before_after.py [--model srgan-x4] [--output docs/before-after.jpg]
+python benchmarks/before_after.py [--model srgan-x4-photo] [--output docs/before-after.jpg]
+
+With --quality 50 the small pictures are saved as JPEG first, as the web has them, and with --against srgan-x4 another
+model's crops stand between: `--quality 50 --against srgan-x4 --output docs/spoilt.jpg` makes that of docs/models.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ from numpy.typing import NDArray
 
 import crispen
 from crispen import images
+from crispen.images import Picture
 from crispen.upscaling import Upscaler
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -27,19 +33,42 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default=crispen.DEFAULT_MODEL)
+    parser.add_argument("--against", nargs="*", default=[], help="models to show to the left of it")
+    parser.add_argument("--quality", type=int, help="of the JPEG that the small pictures become first")
     parser.add_argument("--output", type=Path, default=Path("docs/before-after.jpg"))
     arguments = parser.parse_args()
-    upscaler = crispen.load(arguments.model)
-    rows = [row(images.read(EXAMPLES / f"{name}.png"), upscaler, *corner) for name, corner in CROPS.items()]
-    gap = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
-    images.write(images.from_array(np.concatenate([rows[0], gap, rows[1]])), arguments.output, force=True)
+    upscalers = [crispen.load(name) for name in (*arguments.against, arguments.model)]
+    rows = [
+        row(small(EXAMPLES / f"{name}.png", arguments.quality), upscalers, *corner)
+        for name, corner in CROPS.items()
+    ]
+    images.write(images.from_array(joined(rows, axis=0)), arguments.output, force=True)
 
 
-def row(picture: images.Picture, upscaler: Upscaler, top: int, left: int) -> NDArray[Any]:
-    """Bicubic beside the model, cropped from the enlargements of the whole picture."""
+def small(path: Path, quality: int | None) -> Picture:
+    """Read a picture, by way of a JPEG if a quality is given."""
+    picture = images.read(path)
+    if quality is None:
+        return picture
+    with tempfile.TemporaryDirectory() as folder:
+        jpeg = Path(folder) / "small.jpg"
+        images.write(picture, jpeg, encoding=images.Encoding(quality=quality))
+        return images.read(jpeg)
+
+
+def row(picture: Picture, upscalers: Sequence[Upscaler], top: int, left: int) -> NDArray[Any]:
+    """Bicubic beside the models, cropped from the enlargements of the whole picture."""
     place = np.s_[top * 4 : (top + SIDE) * 4, left * 4 : (left + SIDE) * 4]
-    bicubic, ours = crispen.resize(picture.pixels, 4)[place], upscaler(picture).pixels[place]
-    return np.concatenate([bicubic, np.full((SIDE * 4, GAP, 3), 255, np.uint8), ours], axis=1)
+    enlarged = [crispen.resize(picture.pixels, 4), *(upscaler(picture).pixels for upscaler in upscalers)]
+    return joined([pixels[place] for pixels in enlarged], axis=1)
+
+
+def joined(parts: Sequence[NDArray[Any]], *, axis: int) -> NDArray[Any]:
+    """Put pictures beside each other (1) or below (0), with a white gap."""
+    shape = list(parts[0].shape)
+    shape[axis] = GAP
+    gap = np.full(shape, 255, np.uint8)
+    return np.concatenate([part for each in parts for part in (gap, each)][1:], axis=axis)
 
 
 if __name__ == "__main__":
