@@ -126,4 +126,4 @@ def test_charbonniers_loss_is_absolute_but_for_its_tip() -> None:
     assert (gradient == 0).all(), "there is no kink at 0"
     (one,) = torch.autograd.grad(charbonnier_loss(tip + 1e-4, hr), tip)
     (two,) = torch.autograd.grad(charbonnier_loss(tip + 2e-4, hr), tip)
-    torch.testing.assert_close(two, 2 * one, rtol=0.05, atol=0), "a parabola near 0"
+    torch.testing.assert_close(two, 2 * one, rtol=0.05, atol=0)  # a parabola near 0
