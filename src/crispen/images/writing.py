@@ -34,10 +34,10 @@ readers like ExifTool notice and correct (its option ``-F`` does for good).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -46,10 +46,8 @@ from crispen.images import _exif, _netpbm, _xmp
 from crispen.images._metadata import ATTACHMENTS
 from crispen.images._opened import Animation
 from crispen.images._paths import shown
-from crispen.images._publishing import exists, published, said_of_writing
-from crispen.images._stream import save_rows
-from crispen.images._tiff_exif import add_exif_to_tiff
-from crispen.images._vips import vips
+from crispen.images._publishing import exists, published
+from crispen.images._saving import is_resized, save
 from crispen.images.colour import in_srgb
 from crispen.images.formats import (
     SUFFIXES,
@@ -60,15 +58,8 @@ from crispen.images.formats import (
     missing_part,
 )
 from crispen.images.picture import WHITE_OF, Header, Picture, Pixels, to_depth
-from crispen.images.resizing import NO_OVERHANG, Overhang, fitted, resized
+from crispen.images.resizing import NO_OVERHANG, Overhang, resized
 
-if TYPE_CHECKING:
-    from pyvips import Image
-
-_GRAY_INTERPRETATION = {8: "b-w", 16: "grey16", 32: "b-w"}
-_RGB_INTERPRETATION = {8: "srgb", 16: "rgb16", 32: "scrgb"}
-_UNSTATED_RESOLUTION = 72 / 25.4  # what a file says that has nothing to say
-_KEEP_EXIF, _KEEP_XMP_IPTC_ICC = 1, 2 | 4 | 8  # VipsForeignKeep
 _DEFAULT = Encoding()
 
 
@@ -246,7 +237,7 @@ def _write_frames(
             rows = _resized(rows, header, written, overhang)
             _netpbm.write_netpbm(rows, temporary, written, path=path)
         else:
-            _save(
+            save(
                 rows,
                 temporary,
                 written,
@@ -342,86 +333,7 @@ def _with_channels(pixels: Pixels, channels: int) -> Pixels:
 
 def _resized(rows: Iterable[Pixels], drawn: Header, written: Header, overhang: Overhang) -> Iterable[Pixels]:
     """Resize what libvips does not write; for that it is held as a whole."""
-    if not _is_resized(drawn, written, overhang):
+    if not is_resized(drawn, written, overhang):
         return rows
     whole = Picture(pixels=cast(Pixels, np.concatenate(list(rows))))
     return [resized(whole, width=written.width, height=written.height, overhang=overhang).pixels]
-
-
-def _is_resized(drawn: Header, written: Header, overhang: Overhang) -> bool:
-    return (drawn.width, drawn.height, overhang) != (written.width, written.height, NO_OVERHANG)
-
-
-def _save(
-    rows: Iterable[Pixels],
-    temporary: Path,
-    written: Header,
-    *,
-    path: Path,
-    drawn: Header,
-    overhang: Overhang,
-    form: Format,
-    encoding: Encoding,
-    count: int,
-    animation: Animation | None,
-) -> None:
-    """Let libvips write the rows of ``count`` frames, each of the size of ``drawn``, as ``written`` says."""
-    size = replace(written, height=written.height * count)
-    options = form.options(encoding, size) | {"keep": _keep(written)}
-
-    def save(image: Image) -> None:
-        if _is_resized(drawn, written, overhang):
-            image = fitted(
-                image,
-                width=written.width,
-                height=written.height,
-                bit_depth=written.bit_depth,
-                has_alpha=written.has_alpha,
-                overhang=overhang,
-            )
-        complete = _complete(image, written, count=count, animation=animation)
-        with said_of_writing(path):
-            getattr(complete, cast(str, form.saver))(os.fsencode(temporary), **options)
-
-    channels = written.channels + written.has_alpha
-    save_rows(
-        rows,
-        save,
-        height=drawn.height * count,
-        width=drawn.width,
-        channels=channels,
-        bit_depth=written.bit_depth,
-    )
-    if form.name == "TIFF" and "exif-data" in written.attachments:
-        with said_of_writing(path), temporary.open("r+b") as file:
-            add_exif_to_tiff(file, written.attachments["exif-data"])
-
-
-def _complete(image: Image, written: Header, *, count: int, animation: Animation | None) -> Image:
-    """Say what the samples mean, and attach everything beside them."""
-    values = vips().GValue
-    across, down = written.resolution or (_UNSTATED_RESOLUTION, _UNSTATED_RESOLUTION)
-    interpretations = _GRAY_INTERPRETATION if written.channels == 1 else _RGB_INTERPRETATION
-    image = image.copy()
-    _attach(image, written.attachments)
-    # Only now, as libvips takes resolution and orientation from EXIF that is attached; writing the file, it
-    # brings the EXIF up to date with these and with the size.
-    image = image.copy(interpretation=interpretations[written.bit_depth], xres=across, yres=down)
-    image.set_type(values.gint_type, "orientation", 1)
-    if count > 1:
-        image.set_type(values.gint_type, "page-height", written.height)
-    if animation is not None:
-        image.set_type(values.array_int_type, "delay", list(animation.delays))
-        image.set_type(values.gint_type, "loop", animation.loop)
-    return image
-
-
-def _attach(image: Image, attachments: Mapping[str, bytes]) -> None:
-    for name, data in attachments.items():
-        image.set_type(vips().GValue.blob_type, name, cast(Any, data))  # pyvips' stub leaves out bytes
-
-
-def _keep(written: Header) -> int:
-    """Tell libvips what to write: EXIF of its own only where it is needed to hold the resolution."""
-    needed = "exif-data" in written.attachments or written.resolution is not None
-    return _KEEP_XMP_IPTC_ICC | _KEEP_EXIF if needed else _KEEP_XMP_IPTC_ICC
