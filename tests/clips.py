@@ -133,14 +133,50 @@ def _add_sound(film: Any) -> Any:
     return add
 
 
+def said(path: Path) -> list[tuple[Fraction, str]]:
+    """What the first subtitles of a film say and when, in seconds; styles as ASS has them."""
+    with av.open(str(path)) as film:
+        stream = film.streams.subtitles[0]
+        return [
+            (
+                packet.pts * packet.time_base,
+                rectangle.ass.decode().split(",", 8)[8].replace(r"{\r}", r"{\i0}"),
+            )
+            for packet in film.demux(stream)
+            if packet.pts is not None
+            for rectangle in stream.codec_context.decode2(packet) or ()
+        ]
+
+
+_ASS_HEADER = b"""[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour
+Style: Default,Arial,16,&Hffffff
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+
+
 def _add_subtitles(film: Any, codec: str) -> Any:
-    stream = film.add_mux_stream(codec)
+    is_text = av.codec.Codec(codec, "r").text_sub
+    stream = film.add_stream(codec) if is_text else film.add_mux_stream(codec)
+    stream.metadata["language"] = "spa"
     stream.time_base = Fraction(1, 1000)
+    if is_text:
+        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.subtitle_header = _ASS_HEADER
 
     def add() -> None:
-        for n, words in enumerate((b"One", b"Two")):
-            text = len(words).to_bytes(2, "big") + words if codec == "mov_text" else words
-            packet = av.Packet(text)
+        for n, words in enumerate(("One", r"{\i1}Two{\i0} men")):
+            packet = av.Packet(bytes(64))
+            if is_text:
+                event = f"{n},0,Default,,0,0,0,,{words}".encode()
+                packet = stream.codec_context.encode_subtitle(
+                    av.subtitles.subtitle.SubtitleSet.create(event, 0, 150)
+                )
             packet.stream, packet.time_base = stream, Fraction(1, 1000)
             packet.pts = packet.dts = 40 + 200 * n
             packet.duration = 150

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import clips
-from clips import av, clip, decoded, packets, pictures, planes, times
+from clips import av, clip, decoded, packets, pictures, planes, said, times
 from crispen import films
 from crispen.errors import PictureError, UsageError
 from crispen.films import Options
@@ -140,11 +140,45 @@ def test_sound_subtitles_chapters_and_tags_are_copied(tmp_path: Path, suffix: st
 
 
 def test_what_the_container_cannot_hold_is_left_out_and_said(tmp_path: Path) -> None:
-    source = clip(tmp_path / "a.mkv", sound=True, subtitles="subrip")
-    running = enlarge(source, tmp_path / "b.mp4")
-    assert running.notes == [f"{tmp_path / 'b.mp4'} is without subtitle (subrip), which .mp4 cannot hold"]
-    assert [packet for _, packet in packets(tmp_path / "b.mp4", "audio")] == [
-        packet for _, packet in packets(source, "audio")
+    source = clip(tmp_path / "a.mkv", sound=True)
+    running = enlarge(source, tmp_path / "b.webm", preset="8")
+    assert running.notes == [f"{tmp_path / 'b.webm'} is without audio (aac), which .webm cannot hold"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "form"),
+    [
+        ("a.mkv/subrip", "b.mp4", "mov_text"),
+        ("a.mkv/ass", "b.mov", "mov_text"),
+        ("a.mkv/webvtt", "b.mp4", "mov_text"),
+        ("a.mp4/mov_text", "b.mkv", "srt"),
+        ("a.mkv/subrip", "b.webm", "webvtt"),
+    ],
+)
+def test_subtitles_change_their_form_with_the_container(
+    tmp_path: Path, before: str, after: str, form: str
+) -> None:
+    name, codec = before.split("/")
+    source, output = clip(tmp_path / name, subtitles=codec), tmp_path / after
+    assert enlarge(source, output).notes == []
+    with av.open(str(output)) as film:
+        assert [stream.codec_context.name for stream in film.streams.subtitles] == [form]
+        assert [stream.language for stream in film.streams.subtitles] == ["spa"]
+    assert said(output) == [(Fraction(40, 1000), "One"), (Fraction(240, 1000), r"{\i1}Two{\i0} men")]
+
+
+def test_a_part_keeps_the_end_of_subtitles_in_another_form(tmp_path: Path) -> None:
+    source = clip(tmp_path / "a.mkv", subtitles="subrip", options={"g": "1"})
+    enlarge(source, tmp_path / "b.mp4", start=0.25)
+    ((time, words),) = said(tmp_path / "b.mp4")
+    assert (time, words) == (0, r"{\i1}Two{\i0} men")
+
+
+def test_subtitles_that_are_pictures_are_left_out_where_there_is_no_place_for_them(tmp_path: Path) -> None:
+    source = clip(tmp_path / "a.mkv", subtitles="dvd_subtitle")
+    running = enlarge(source, tmp_path / "b.webm", preset="8")
+    assert running.notes == [
+        f"{tmp_path / 'b.webm'} is without subtitle (dvd_subtitle), which .webm cannot hold"
     ]
 
 
@@ -197,8 +231,7 @@ def test_a_part_begins_at_zero_with_its_sound_and_subtitles(tmp_path: Path) -> N
         packet for time, packet in packets(source, "audio") if kept[0] <= time < 0.4
     ]
     assert 0 <= heard[0][0] < 0.022
-    words = {packet[2:] for _, packet in packets(tmp_path / "b.mp4", "subtitle") if len(packet) > 2}
-    assert words == {b"Two"}
+    assert [words for _, words in said(tmp_path / "b.mp4")] == [r"{\i1}Two{\i0} men"]
     with av.open(str(tmp_path / "b.mp4")) as film:
         assert [chapter["metadata"]["title"] for chapter in film.chapters()] == ["Part 1", "Part 2"]
     with pytest.raises(PictureError, match="no frame in the part"):

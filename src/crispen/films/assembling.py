@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,12 +14,14 @@ from crispen.films._av import av
 from crispen.films.encoding import Segment, add_pictures, film_packets
 from crispen.films.options import Coding, Options
 from crispen.films.reading import Film, is_cover, opened
+from crispen.films.subtitles import Translated
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.container.core import Chapter
     from av.packet import Packet
     from av.stream import AttachmentStream, Stream
+    from av.subtitles.stream import SubtitleStream
     from av.video.stream import VideoStream
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
@@ -56,6 +58,15 @@ class Part:
             start, end = min(start, self.end), min(end, self.end)
         cut = (self.begin, self.end) != (None, None)
         return None if cut and start >= end else (start - self.shift, end - self.shift)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A stream of the new film that has everything of one of the old."""
+
+    stream: Stream
+    translate: Callable[[Packet[Any]], Packet[Any] | None] | None = None
+    """What brings packets into the container's own form, None for those that have nothing to say."""
 
 
 def assemble(
@@ -107,14 +118,14 @@ def _part(segments: Sequence[Segment], film: Film, source: InputContainer, optio
 
 def _add_streams(
     container: OutputContainer, source: InputContainer, film: Film, *, coding: Coding, size: tuple[int, int]
-) -> tuple[VideoStream, dict[int, Stream], list[str]]:
+) -> tuple[VideoStream, dict[int, Copy], list[str]]:
     """Add all streams in the film's order.
 
     Returns:
         That of the frames; the others by the index of what they are copies of; and what could not be added.
     """
     pictures: VideoStream | None = None
-    copies: dict[int, Stream] = {}
+    copies: dict[int, Copy] = {}
     left_out: list[str] = []
     for stream in source.streams:
         if stream.index == film.stream:
@@ -128,17 +139,28 @@ def _add_streams(
     return pictures, copies, left_out
 
 
-def _keep(container: OutputContainer, stream: Stream, copies: dict[int, Stream], left_out: list[str]) -> None:
+def _keep(container: OutputContainer, stream: Stream, copies: dict[int, Copy], left_out: list[str]) -> None:
     """Add the copy of a stream, or say that it is left out."""
     try:
         if stream.type not in ("audio", "subtitle") and not is_cover(stream):
             raise ValueError
-        copy = container.add_stream_from_template(stream, opaque=True)
+        copy = _copy(container, stream)
     except ValueError:
         left_out.append(f"{stream.type} ({_kind(stream)})")
         return
-    _copy_tags(stream, copy)
+    _copy_tags(stream, copy.stream)
     copies[stream.index] = copy
+
+
+def _copy(container: OutputContainer, stream: Stream) -> Copy:
+    """Add a stream that takes another's packets; raise `ValueError` where the container can hold none of the kind."""
+    try:
+        return Copy(container.add_stream_from_template(stream, opaque=True))
+    except ValueError:
+        if stream.type != "subtitle":
+            raise
+    translated = Translated(cast("SubtitleStream", stream), container)
+    return Copy(translated.stream, translated)
 
 
 def _kind(stream: Stream) -> str:
@@ -148,7 +170,7 @@ def _kind(stream: Stream) -> str:
 
 
 def _keep_attachment(
-    container: OutputContainer, film: Film, stream: Stream, copies: dict[int, Stream], left_out: list[str]
+    container: OutputContainer, film: Film, stream: Stream, copies: dict[int, Copy], left_out: list[str]
 ) -> None:
     """Keep a font or a cover; Matroska holds covers as files that are attached, too."""
     if container.format.name == "matroska":
@@ -204,7 +226,7 @@ def _sent(packets: Iterable[Packet[Any]], stream: Stream) -> Iterator[Packet[Any
 
 
 def _copied(
-    source: InputContainer, container: OutputContainer, copies: dict[int, Stream], part: Part
+    source: InputContainer, container: OutputContainer, copies: dict[int, Copy], part: Part
 ) -> Iterator[Packet[Any]]:
     """Read the packets of all streams that are copied, in time and addressed; as far as the film can be read."""
     if not copies:
@@ -221,8 +243,15 @@ def _copied(
                 packet.dts = max(cast(int, packet.dts), last.get(index, -(1 << 62)) + strictly)
                 packet.pts = max(cast(int, packet.pts), packet.dts)
                 last[index] = packet.dts
-                packet.stream = copies[index]
-                yield packet
+                yield from _readdressed(packet, copies[index])
+
+
+def _readdressed(packet: Packet[Any], copy: Copy) -> Iterator[Packet[Any]]:
+    """Send a packet to its copy, in the form that it has there."""
+    sent = packet if copy.translate is None else copy.translate(packet)
+    if sent is not None:
+        sent.stream = copy.stream
+        yield sent
 
 
 def _clip(packet: Packet[Any], part: Part, *, fade: bool) -> bool:

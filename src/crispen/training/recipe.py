@@ -229,6 +229,8 @@ class GeneratorStageTable(StageTable):
     """Weight of the squared differences of neighbouring pixels."""
     grid_weight: NonNegativeFloat = 0.0
     """Weight of the regular grid in the error, which adversarial and feature losses leave in smooth areas."""
+    texture_weight: NonNegativeFloat = 0.0
+    """Weight of the differences in strength of fine detail, wherever it lies; for these pixels are always in [0, 1]."""
     classifier_weight: NonNegativeFloat = 0.0
     """Weight of the classifier's cross-entropy on the generated pictures."""
 

@@ -25,6 +25,7 @@ from crispen.training.losses import (
     gradient_penalty,
     grid_loss,
     perceptual_loss,
+    texture_loss,
     total_variation_loss,
 )
 from crispen.training.machine import loss_scaler
@@ -225,8 +226,11 @@ def _content(
             terms["perceptual_loss"] = torch.stack(distances).sum()
         if table.classifier_weight:
             terms["classifier_loss"] = judges.cross_entropy(sr, batch.labels)
+    scale = hr.shape[-1] // batch.lr.shape[-1]
     if table.grid_weight:
-        terms["grid_loss"] = grid_loss(spread * sr, spread * hr, scale=hr.shape[-1] // batch.lr.shape[-1])
+        terms["grid_loss"] = grid_loss(spread * sr, spread * hr, scale=scale)
+    if table.texture_weight:
+        terms["texture_loss"] = texture_loss(sr, hr, scale=scale)
     if table.total_variation_weight:
         terms["total_variation_loss"] = total_variation_loss(spread * sr)
     return terms
@@ -237,6 +241,7 @@ def _weighted_content(terms: Terms, table: GeneratorStageTable) -> Tensor:
         table.pixel_weight * terms["pixel_loss"]
         + table.perceptual_weight * terms.get("perceptual_loss", 0)
         + table.grid_weight * terms.get("grid_loss", 0)
+        + table.texture_weight * terms.get("texture_loss", 0)
         + table.total_variation_weight * terms.get("total_variation_loss", 0)
         + table.classifier_weight * terms.get("classifier_loss", 0)
     )
