@@ -20,7 +20,7 @@ from crispen import films, images
 from crispen.cli import options
 from crispen.cli.upscaling import upscale
 from crispen.errors import UsageError
-from crispen.images import Picture, from_array
+from crispen.images import Animation, Picture, from_array
 from crispen.images.provenance import statement_of
 from crispen.jobs import Enlarger, FilmWishes, Job
 from crispen.upscaling.files import MAX_MEGAPIXELS, Wishes
@@ -383,10 +383,33 @@ def test_what_films_do_not_have_ends_with_2(
 
 
 def test_what_a_codec_does_not_have_is_one_line(tiny_model: Path, film: Path) -> None:
-    for arguments in (["--codec", "prores"], ["--preset", "hasty"], ["--crf", "99"], ["--frame", "60"]):
+    for arguments, code in (
+        (["--codec", "prores"], 2),
+        (["--preset", "hasty"], 2),
+        (["--crf", "99"], 2),
+        (["--frame", "60"], 1),
+    ):
         result = crispen_says("upscale", film, "--model", tiny_model, *arguments)
-        assert (result.exit_code, len(error_lines(result))) == (1, 1)
+        assert (result.exit_code, len(error_lines(result))) == (code, 1)
     assert names() == ["clip.mp4"]
+
+
+def test_an_animation_becomes_a_film_where_that_is_asked_for(tiny_model: Path, film: Path) -> None:
+    from clips import times
+
+    generator = np.random.default_rng(0)
+    pages = [from_array(generator.integers(0, 256, (16, 20, 3), np.uint8)) for _ in range(3)]
+    shown = Animation(delays=(100, 200, 100), loop=0)
+    images.write_pages(pages[0].header, pages, "a.gif", count=3, animation=shown)
+    result = crispen_says("upscale", "a.gif", "-o", "a.mp4", "--crf", "20", "--model", tiny_model)
+    assert (result.exit_code, ", 3 frames (" in result.stdout) == (0, True)
+    assert stream_of("a.mp4") == ("h264", 80, 64, 3)
+    assert [float(time) for time in times(Path("a.mp4"))] == pytest.approx([0, 0.1, 0.3])
+    assert crispen_says("upscale", "a.gif", "--model", tiny_model).exit_code == 0
+    assert "a-x4.gif" in names()
+    assert (
+        crispen_says("upscale", "a.gif", "-o", "b.gif", "--crf", "20", "--model", tiny_model).exit_code == 2
+    )
 
 
 # --- the library

@@ -107,7 +107,7 @@ def upscale(
             max_megapixels=max_megapixels, frame=film.frame, force=force, skip_existing=skip_existing,
         )  # fmt: skip
         _check_kinds(
-            [job.source for job in (*plan.jobs, *plan.skipped)],
+            [*plan.jobs, *plan.skipped],
             films={
                 "--codec": codec, "--crf": crf, "--preset": preset, "--from": start, "--to": end,
                 "--frame": frame, "--side-by-side": side_by_side or None,
@@ -117,6 +117,7 @@ def upscale(
                 "--compression": compression, "--pyramid": pyramid or None, "--dpi": dpi,
             },
         )  # fmt: skip
+        _check_coding(plan.jobs, film)
         record = jobs.Report(model=found, skipped=plan.skipped, failures=plan.failures)
 
         def enlarger() -> Enlarger:
@@ -188,12 +189,10 @@ def _film_wishes(
 
 
 def _check_kinds(
-    sources: Sequence[Path], *, films: Mapping[str, object], pictures: Mapping[str, object]
+    planned: Sequence[Job], *, films: Mapping[str, object], pictures: Mapping[str, object]
 ) -> None:
     """Refuse an option that is given (not None) and would do nothing, as it is for films or for pictures only."""
-    from crispen.jobs import is_film
-
-    kinds = {is_film(path) for path in sources}
+    kinds = {job.is_film for job in planned}
     makes_pictures = False in kinds or films["--frame"] is not None
     for options, kind, missing in (
         (films, "films", True not in kinds),
@@ -202,6 +201,17 @@ def _check_kinds(
         for name, value in options.items():
             if value is not None and kinds and missing:
                 raise UsageError(f"{name} is for {kind}, and there are none among the inputs")
+
+
+def _check_coding(planned: Sequence[Job], film: FilmWishes) -> None:
+    """Refuse a codec that a film's container does not hold, and what the codec does not take, before any work."""
+    if film.options is None or film.frame is not None:
+        return
+    from crispen.films.options import choose
+
+    for job in planned:
+        if job.is_film:
+            choose(film.options, job.target, depth=8, chroma="420", even=True)
 
 
 def _work_off(planned: Sequence[Job], enlarger: Callable[[], Enlarger], record: Report, ends: Ends) -> None:
@@ -228,7 +238,7 @@ def _work_off(planned: Sequence[Job], enlarger: Callable[[], Enlarger], record: 
 def _tell(done: Done, ends: Ends) -> None:
     """Say what came of a job."""
     from crispen import images
-    from crispen.jobs import Made, Skipped, is_film
+    from crispen.jobs import Made, Skipped
 
     made, job = done.outcome, done.job
     if isinstance(made, Skipped):
@@ -242,7 +252,7 @@ def _tell(done: Done, ends: Ends) -> None:
     if ends.to_stdout:
         return
     small, large = (f"{size.width}x{size.height}" for size in (made.small, made.large))
-    count = f", {made.count} {'frames' if is_film(job.source) else 'pages'}" if made.count > 1 else ""
+    count = f", {made.count} {'frames' if job.is_film else 'pages'}" if made.count > 1 else ""
     line = f"{job.source} {small} -> {job.target} {large}{count} ({done.seconds:.1f} s)"
     typer.echo(
         images.shown(ends.said(line)), file=sys.stdout

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from crispen import __version__, images
 from crispen.errors import CrispenError
 from crispen.images.provenance import tagged
-from crispen.jobs.finding import is_film
 from crispen.jobs.planning import Job
 from crispen.jobs.running import Made, Skipped, Watch
 from crispen.upscaling import Step, Upscaler
@@ -75,7 +74,7 @@ class Enlarger:
         return replace(made, sha256=before, result_sha256=_sha256(job.target)) if self.hashes else made
 
     def _enlarge(self, job: Job, watch: Watch) -> Made:
-        if not is_film(job.source):
+        if not job.is_film:
             return self._enlarge_picture(job, watch)
         return self._enlarge_film(job, watch) if self.film.frame is None else self._enlarge_frame(job)
 

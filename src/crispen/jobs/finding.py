@@ -59,9 +59,10 @@ class Found(NamedTuple):
     """Whether it is an input itself."""
 
 
-def is_film(path: Path) -> bool:
-    """Tell by its name whether a file is a film."""
-    return path.suffix.lower() in FILM_SUFFIXES
+def is_film(path: Path, target: Path | None = None) -> bool:
+    """Tell by its name whether a file is a film; so is an animated GIF whose result is to be one."""
+    decisive = target if target is not None and path.suffix.lower() == ".gif" else path
+    return decisive.suffix.lower() in FILM_SUFFIXES
 
 
 def find(inputs: Iterable[Path], search: Search, *, output: Path | None) -> Iterator[Found | Failure]:

@@ -30,6 +30,11 @@ class Job:
     target: Path
     """Where the result goes; never a source of any job."""
 
+    @property
+    def is_film(self) -> bool:
+        """Whether the source is taken for a film, not for pictures."""
+        return is_film(self.source, self.target)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -143,16 +148,13 @@ class _Settings(NamedTuple):
         else:
             place = found.path.parent if self.folder is None else self.folder / found.below
             target = place / self.naming(self._subject(found.path))
-        if self.makes_film(found.path):
+        if self.frame is None and is_film(found.path, target):
             from crispen.films.options import check_suffix  # films are imported where there are any
 
             check_suffix(target)
         else:
             images.check_format(target, self.encoding)
         return target
-
-    def makes_film(self, source: Path) -> bool:
-        return is_film(source) and self.frame is None
 
     def _subject(self, source: Path) -> Subject:
         if not is_film(source):
@@ -203,7 +205,7 @@ def _folder(
     if names_folder(output):
         return path
     if len(inputs) == 1 and not inputs[0].is_dir():
-        if frame is not None or not is_film(inputs[0]):
+        if frame is not None or not is_film(inputs[0], path):
             _check_suffix(path, encoding)
         return None
     if path.exists():
