@@ -12,6 +12,7 @@ from crispen.training.losses import (
     gradient_penalty,
     grid_loss,
     perceptual_loss,
+    texture_loss,
     total_variation_loss,
 )
 
@@ -114,6 +115,38 @@ def test_the_grid_is_told_from_an_error_that_depends_on_the_content() -> None:
 
 def test_the_grid_loss_takes_pictures_smaller_than_its_neighbourhood() -> None:
     assert grid_loss(torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 8, 8), scale=4).item() == 0
+
+
+def test_the_texture_loss_asks_how_strong_detail_is_not_where() -> None:
+    torch.manual_seed(0)
+    hr = 0.5 + 0.1 * torch.randn(1, 1, 96, 96).expand(1, 3, 96, 96)
+    shifted, weaker, missing = hr.roll((5, 3), (2, 3)), 0.5 + (hr - 0.5) / 2, torch.full_like(hr, 0.5)
+    of_shift, of_weakness, of_lack = (
+        texture_loss(sr, hr, scale=4).item() for sr in (shifted, weaker, missing)
+    )
+    assert texture_loss(hr, hr, scale=4).item() == 0
+    assert of_weakness == pytest.approx(0.05, rel=0.02)
+    assert of_lack == pytest.approx(0.1, rel=0.05)
+    assert of_shift < of_lack / 5
+    stronger_here = hr.clone()
+    stronger_here[..., :48] = 0.5 + 1.4 * (hr[..., :48] - 0.5)
+    stronger_here[..., 48:] = 0.5 + 0.2 * (hr[..., 48:] - 0.5)  # the same power in all
+    assert texture_loss(stronger_here, hr, scale=4).item() > 0.04, "each place counts for itself"
+
+
+def test_the_texture_loss_leaves_alone_what_the_input_shows() -> None:
+    waves = torch.sin(torch.arange(128) * (2 * torch.pi / 32)).expand(1, 3, 128, 128)
+    hr, stronger = 0.5 + 0.1 * waves, 0.5 + 0.2 * waves
+    fine = torch.sin(torch.arange(128) * (2 * torch.pi / 3)).expand(1, 3, 128, 128)
+    assert texture_loss(stronger, hr, scale=4) < texture_loss(hr + 0.1 * fine, hr, scale=4) / 20
+
+
+def test_the_texture_loss_of_pictures_smaller_than_a_wave_is_zero() -> None:
+    sr = torch.rand(1, 3, 7, 20, requires_grad=True)
+    loss = texture_loss(sr, torch.rand(1, 3, 7, 20), scale=4)
+    loss.backward()
+    assert loss.item() == 0
+    assert texture_loss(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8), scale=4).item() > 0
 
 
 def test_charbonniers_loss_is_absolute_but_for_its_tip() -> None:

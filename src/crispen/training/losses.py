@@ -120,7 +120,7 @@ def _fine_waves(scale: int) -> Tensor:
     """The cosine waves above the input's Nyquist frequency, (number of waves, 1, 8, 8)."""
     places = torch.arange(_WAVE_SIDE, dtype=torch.float64)
     waves = torch.cos(torch.pi / _WAVE_SIDE * (places + 0.5) * places[:, None])
-    waves /= waves.norm(dim=1, keepdim=True)
+    waves = waves / waves.square().sum(1, keepdim=True).sqrt()
     planes = torch.einsum("uy,vx->uvyx", waves, waves)
     fine = torch.hypot(places[:, None], places) > _WAVE_SIDE / scale
     return planes[fine].unsqueeze(1).float()
