@@ -214,6 +214,18 @@ def test_a_report_replaces_an_earlier_one_and_nothing_else(tiny_model: Path) -> 
     assert json.loads(Path("mine.json").read_text())["counts"]["done"] == 1
 
 
+def test_a_report_that_may_not_be_written_is_said_before_the_work(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save("a.png")
+    Path("locked").mkdir()
+    allowed = os.access  # which lets root do all
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked" and allowed(path, mode))
+    result = crispen_says("upscale", "a.png", "--model", tiny_model, "--report", "locked/report.json")
+    assert (result.exit_code, len(error_lines(result))) == (1, 1)
+    assert names() == ["a.png", "locked"]
+
+
 def test_names_that_no_text_can_hold_are_reported(tiny_model: Path) -> None:
     strange = [os.fsdecode(b"\xff.png"), "two\nlines.png"]
     content = save("a.png").read_bytes()

@@ -86,7 +86,7 @@ def _ends(
 def _check_stdout(inputs: Sequence[Path], *, frame: bool) -> None:
     from crispen.jobs import is_film
 
-    if len(inputs) > 1 or inputs[0].is_dir():
+    if len(inputs) > 1 or os.path.isdir(inputs[0]):  # noqa: PTH112  # Path's raises where none may look
         raise UsageError("-o - must be for one picture: the standard output holds no more")
     if is_film(inputs[0]) and not frame:
         raise UsageError("-o - is for pictures: a film must be written to a file")

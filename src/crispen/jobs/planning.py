@@ -204,7 +204,7 @@ def _folder(
     path = Path(output)
     if names_folder(output):
         return path
-    if len(inputs) == 1 and not inputs[0].is_dir():
+    if len(inputs) == 1 and not os.path.isdir(inputs[0]):  # noqa: PTH112  # Path's raises where none may look
         if frame is not None or not is_film(inputs[0], path):
             _check_suffix(path, encoding)
         return None

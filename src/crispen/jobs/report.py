@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -91,6 +92,8 @@ def check_report_path(path: Path, *, force: bool = False) -> None:
         raise PictureError(f"--report {path} is a folder, but must be a file")
     if not path.parent.is_dir():
         raise PictureError(f"--report {path} cannot be written: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PictureError(f"--report {path} cannot be written: {path.parent} may not be written to")
     if path.exists() and not force and not _is_report(path):
         raise PictureError(f"{path} exists already, and is no report; with --force it is replaced")
 
