@@ -109,7 +109,12 @@ def report(setup: Setup) -> None:
     print(
         f"{device_name(setup.device)}, torch {torch.__version__}; {len(setup.tiles)} tiles of {width}x{height}"
     )
-    peaks = {name: matmul_peak(dtype, setup) for name, dtype in HALVES.items()}
+    peaks = {
+        name: matmul_peak(
+            dtype, device=setup.device, side=setup.matmul_side, repetitions=10 * setup.repetitions
+        )
+        for name, dtype in HALVES.items()
+    }
     for name, peak in peaks.items():
         print(f"matmul peak in {name}: {peak / 1e12:.3g} TFLOP/s")
     flop = len(setup.tiles) * flop_of_a_tile(setup)
@@ -136,11 +141,10 @@ def device_name(device: Literal["cpu", "cuda"]) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else threads
 
 
-def matmul_peak(dtype: torch.dtype, setup: Setup) -> float:
+def matmul_peak(dtype: torch.dtype, *, device: Literal["cpu", "cuda"], side: int, repetitions: int) -> float:
     """The best rate of a square matrix product, in operations a second."""
-    side = setup.matmul_side
-    one, other = (torch.randn(side, side, device=setup.device).to(dtype) for _ in range(2))
-    best = min(timed(lambda: one @ other, setup.device) for _ in range(10 * setup.repetitions))
+    one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    best = min(timed(lambda: one @ other, device) for _ in range(repetitions))
     return 2 * side**3 / best
 
 

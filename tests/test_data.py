@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crispen import images
-from crispen.errors import DataError
+from crispen.errors import DataError, TrainingError
 from crispen.training import cache as caches
 from crispen.training.data import Batch, Dataset, open_dataset
 from crispen.training.prefetch import prefetched
@@ -314,6 +314,50 @@ def test_the_parts_make_up_the_whole(batch_size: int, parts: int, candidates: in
     assert torch.equal(torch.cat([piece.lr for piece in pieces]), whole.lr)
     assert torch.equal(torch.cat([piece.hr for piece in pieces]), whole.hr)
     assert max(len(piece.lr) for piece in pieces) - min(len(piece.lr) for piece in pieces) <= 1
+
+
+@given(
+    seed=st.integers(0, 99),
+    candidates=st.integers(1, 3),
+    augment=st.booleans(),
+    flat_share=st.sampled_from([0, 0.5, 1]),
+    part=st.sampled_from([(0, 1), (1, 3)]),
+)
+def test_batches_made_on_the_device_are_the_same_to_the_bit(
+    seed: int, candidates: int, augment: bool, flat_share: float, part: tuple[int, int]
+) -> None:
+    data = _SHARED["dataset"]
+    there = data.resident(torch.device("cpu"))
+    wanted: dict[str, Any] = {
+        "seed": seed, "step": 1, "patch_size": 16, "batch_size": 7, "candidates": candidates, "augment": augment,
+        "flat_share": flat_share, "part": part,
+    }  # fmt: skip
+    here, resident = data.batch(**wanted), there.batch(**wanted)
+    assert torch.equal(here.lr, resident.lr)
+    assert torch.equal(here.hr, resident.hr)
+    assert resident.lr.stride() == here.lr.stride(), "as the networks take it"
+
+
+def test_labels_come_along_on_the_device(digits: Path, tmp_path: Path) -> None:
+    data = opened(digits, cache=tmp_path / "cache", patch_size=8)
+    here, there = (
+        each.batch(seed=0, step=0, patch_size=8, batch_size=9)
+        for each in (data, data.resident(torch.device("cpu")))
+    )
+    assert here.labels is not None
+    assert there.labels is not None
+    assert torch.equal(here.labels, there.labels)
+
+
+def test_a_device_with_too_little_memory_is_one_sentence(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Tensor, "to", full)
+    with pytest.raises(TrainingError, match="which the device has not"):
+        dataset.resident(torch.device("cpu"))
 
 
 _SHARED: dict[str, Dataset] = {}

@@ -90,6 +90,10 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
         (MINIMAL.replace("10", "'3 weeks'"), "stage.pretrain.steps: .* not '3 weeks'"),
         (MINIMAL.replace("steps = 10", ""), "the key stage.pretrain.steps is missing"),
         (MINIMAL + "classifier_weight = 1", "no .stage.classifier. that trains one"),
+        (
+            MINIMAL + "[data]\non_device = true\n[data.degradation]\n",
+            "data.on_device cannot be true with data.degradation, which is done on the processor",
+        ),
         ("accumulate = 3\n" + MINIMAL, "data.batch_size must be a multiple of accumulate, 3, not 16"),
     ],
 )

@@ -191,11 +191,39 @@ def test_a_request_to_stop_leaves_a_checkpoint_of_that_step(photos: Path, tmp_pa
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [
         "pretrain-00000004.safetensors"
     ]
-    assert not (tmp_path / "run" / "weights.safetensors").exists()
+    so_far = weights(tmp_path / "run")
+    average, _ = load_tensors(tmp_path / "run" / "checkpoints" / "pretrain-00000004.safetensors")
+    assert all(torch.equal(so_far[name], average[f"ema/{name}"]) for name in so_far)
     list(train(chosen, data=[photos], run_dir=tmp_path / "run", resume=True))
     list(train(chosen, data=[photos], run_dir=tmp_path / "whole"))
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "run")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_run_ends_in_time_with_weights(photos: Path, tmp_path: Path) -> None:
+    def steps(*, minutes: float, resume: bool = True) -> list[int]:
+        run = train(
+            recipe(pretrain=5), data=[photos], run_dir=tmp_path / "run", minutes=minutes, resume=resume
+        )
+        return [progress.step for progress in run]
+
+    assert steps(minutes=0, resume=False) == [1]
+    assert weights(tmp_path / "run")
+    assert steps(minutes=0) == [2]
+    assert steps(minutes=9) == [3, 4, 5]
+
+
+def test_pictures_on_the_device_change_nothing_but_where_batches_are_made(
+    photos: Path, tmp_path: Path
+) -> None:
+    values = recipe(pretrain=3).model_dump()
+    values["data"] |= {"on_device": True, "candidates": 2}
+    there = Recipe.model_validate(values)
+    values["data"]["on_device"] = False
+    for name, chosen in (("there", there), ("here", Recipe.model_validate(values))):
+        list(train(chosen, data=[photos], run_dir=tmp_path / name))
+    here, resident = weights(tmp_path / "here"), weights(tmp_path / "there")
+    assert all(torch.equal(here[name], resident[name]) for name in here)
 
 
 def test_a_batch_in_parts_gives_the_update_of_the_whole(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import signal
@@ -71,11 +72,18 @@ def train(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --run-dir.")] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Stop in time: write a checkpoint and weights after so long.", show_default="no end"
+        ),
+    ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
 ) -> None:
     """Train a model.
 
-    Ctrl-C writes a checkpoint and says how to go on. Started by torchrun, training shares each batch between processes.
+    Ctrl-C writes a checkpoint and the weights so far, and says how to go on. Started by torchrun, training shares each
+    batch between processes.
     """
     _require_training()
     from crispen.training import train as run
@@ -86,7 +94,8 @@ def train(
         last = _follow_training(
             run(
                 recipe, data=[*data, *(more_data or [])], valid=valid, run_dir=run_dir, overrides=overrides or [],
-                features=features, init=init, resume=resume, device=device, should_stop=should_stop,
+                features=features, init=init, resume=resume, device=device,
+                minutes=math.inf if minutes is None else minutes, should_stop=should_stop,
                 command=sys.argv, watch_decoding=partial(_follow_decoding, drawn),
             ),
             drawn,
@@ -94,11 +103,10 @@ def train(
     stopped = last is not None and last.step < last.steps
     if last and stopped:
         _tell(f"stopped after {last.stage} {last.step}/{last.steps}; to go on: {_resuming_command()}")
-    else:
-        _tell(f"weights: {run_dir / 'weights.safetensors'}")
+    _tell(f"weights: {run_dir / 'weights.safetensors'}")
     if _is_first_process():
         _plot_run(run_dir)
-    if stopped:
+    if stopped and should_stop():
         raise typer.Exit(INTERRUPTED)
 
 

@@ -24,9 +24,8 @@ from crispen.training.cache import HR, LR, Pair, Watch, find_cache, in_silence, 
 from crispen.training.degradation import degrade, degrade_repeatably, sharpen
 from crispen.training.recipe import DegradationTable
 from crispen.training.records import Bytes
+from crispen.training.resident import Choice, Integers, Resident
 from crispen.training.sources import Purpose, Source
-
-Integers = NDArray[np.int64]
 
 _PIXEL = np.dtype("V3")  # three bytes as one element: NumPy turns a picture twice as fast then
 
@@ -73,6 +72,7 @@ class Dataset:
         self._labels = np.array([-1 if pair.label is None else pair.label for pair in self.pairs], np.int64)
         self.labelled = bool((self._labels >= 0).all())
         """Whether every picture has a label."""
+        self._resident: Resident | None = None
         self._spoilt_as: DegradationTable | None = None
         self._spoilt: dict[Pair, Bytes] = {}
 
@@ -95,6 +95,16 @@ class Dataset:
         spoilt = copy.copy(self)
         spoilt._spoilt_as, spoilt._spoilt = table, {}
         return spoilt
+
+    def resident(self, device: torch.device) -> Dataset:
+        """The same with its pictures in the memory of a device, where batches are then made, equal to the bit.
+
+        Raises:
+            TrainingError: where there is too little of it.
+        """
+        there = copy.copy(self)
+        there._resident = Resident(self.pairs, self._lr, self._hr, scale=self.scale, device=device)
+        return there
 
     def mark_used(self) -> None:
         """Keep the cache from being thought forgotten; to be called now and then by what runs for weeks."""
@@ -125,7 +135,8 @@ class Dataset:
 
     def whole(self, index: int) -> tuple[Tensor, Tensor]:
         """A picture as a batch of one: (1, 3, H, W) and (1, 3, H·scale, W·scale) in [0, 1]."""
-        return _to_tensor(self.lr(index)[np.newaxis].copy()), _to_tensor(self.hr(index)[np.newaxis].copy())
+        lr, hr = (torch.from_numpy(pixels[np.newaxis].copy()) for pixels in (self.lr(index), self.hr(index)))
+        return _to_tensor(lr), _to_tensor(hr)
 
     def batch(
         self,
@@ -165,21 +176,37 @@ class Dataset:
         is_flat, colours = _draw_flat(random, batch_size, flat_share)
         rank, parts = part
         own = slice(batch_size * rank // parts, batch_size * (rank + 1) // parts)
-        crops = np.array([self._most_detailed(row, side) for row in drawn[own]], np.int64).reshape(-1, 3)
+        choice = Choice(drawn[own], symmetry[own], is_flat[own], colours[own])
+        if self._resident is not None and table is None:
+            lr, hr, indices = self._resident.crops(choice, side)
+        else:
+            spoiling = [_generator(seed, step, place=place) for place in range(own.start, own.stop)]
+            made = self._crops(choice, side, table, spoiling)
+            lr, hr, indices = (torch.from_numpy(array) for array in made)
+        labels = torch.from_numpy(self._labels).to(indices.device)[indices] if self.labelled else None
+        return Batch(_to_tensor(lr), _to_tensor(hr), labels)
+
+    def _crops(
+        self,
+        choice: Choice,
+        side: int,
+        table: DegradationTable | None,
+        spoiling: Sequence[np.random.Generator],
+    ) -> tuple[Bytes, Bytes, Integers]:
+        """What `Resident.crops` returns, made here; spoilt, with a generator for each crop, where there is a table."""
+        crops = np.array([self._most_detailed(row, side) for row in choice.crops], np.int64).reshape(-1, 3)
         lr = np.empty((len(crops), side, side, 3), np.uint8)
-        hr = np.empty((len(crops), patch_size, patch_size, 3), np.uint8)
-        for place, (crop, turn) in enumerate(zip(crops, symmetry[own], strict=True)):
+        hr = np.empty((len(crops), side * self.scale, side * self.scale, 3), np.uint8)
+        for place, (crop, turn) in enumerate(zip(crops, choice.symmetry, strict=True)):
             if table is None:
                 lr[place], hr[place] = self._clean(crop, side, symmetry=int(turn))
-            elif not is_flat[own][place]:
-                spoiling = _generator(seed, step, place=own.start + place)
+            elif not choice.is_flat[place]:
                 lr[place], hr[place] = self._degraded(
-                    crop, side, symmetry=int(turn), table=table, random=spoiling
+                    crop, side, symmetry=int(turn), table=table, random=spoiling[place]
                 )
-        for place in np.flatnonzero(is_flat[own]):
-            lr[place] = hr[place] = colours[own][place]
-        labels = torch.from_numpy(self._labels[crops[:, 0]]) if self.labelled else None
-        return Batch(_to_tensor(lr), _to_tensor(hr), labels)
+        for place in np.flatnonzero(choice.is_flat):
+            lr[place] = hr[place] = choice.colours[place]
+        return lr, hr, crops[:, 0]
 
     def _draw(self, random: np.random.Generator, side: int, size: tuple[int, int]) -> Integers:
         """Draw crops evenly from all there are: size + (3,) of a picture's index, and y and x in its small version."""
@@ -292,10 +319,10 @@ def _square(y: int, x: int, side: int) -> tuple[slice, slice]:
     return slice(y, y + side), slice(x, x + side)
 
 
-def _detail(picture: Bytes) -> float:
-    """Mean absolute difference of neighbouring pixels, in green, which is nearest to luma."""
+def _detail(picture: Bytes) -> int:
+    """The absolute differences of neighbouring pixels in green, which is nearest to luma, added up."""
     green = picture[:, :, 1].astype(np.int16)
-    return float(np.abs(np.diff(green, axis=0)).mean() + np.abs(np.diff(green, axis=1)).mean())
+    return int(np.abs(np.diff(green, axis=0)).sum() + np.abs(np.diff(green, axis=1)).sum())
 
 
 def _draw_flat(random: np.random.Generator, count: int, share: float) -> tuple[NDArray[np.bool_], Bytes]:
@@ -322,6 +349,6 @@ def _generator(seed: int, step: int, *, place: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, step], spawn_key=(place,)))
 
 
-def _to_tensor(pictures: Bytes) -> Tensor:
-    """(N, H, W, 3) to (N, 3, H, W) in [0, 1], which lies in memory as the pictures do."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
+def _to_tensor(pictures: Tensor) -> Tensor:
+    """(N, H, W, 3) of uint8 to (N, 3, H, W) in [0, 1], which lies in memory as the pictures do."""
+    return pictures.permute(0, 3, 1, 2) / 255

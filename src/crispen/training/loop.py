@@ -7,6 +7,7 @@ that a run resumed from its checkpoint goes on as if it had never stopped.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -93,11 +94,12 @@ def train(
     init: str | None = None,
     resume: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    minutes: float = math.inf,
     should_stop: Callable[[], bool] = lambda: False,
     watch_decoding: Watch = in_silence,
     command: Sequence[str] = (),
 ) -> Iterator[Progress]:
-    """Run the stages of a recipe and leave ``weights.safetensors`` in ``run_dir``.
+    """Run the stages of a recipe and leave ``weights.safetensors`` in ``run_dir``, of as far as it came.
 
     Args:
         recipe: a bundled recipe's name, a path, or a `Recipe`.
@@ -109,7 +111,9 @@ def train(
         init: weights to start from, over what the recipe says: a model's name, a model's or run's folder, a file.
         resume: go on from the newest checkpoint in ``run_dir``.
         device: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
-        should_stop: asked after each step; once it says yes, a checkpoint is written and the iteration ends.
+        minutes: how long to train; then it ends as with ``should_stop``.
+        should_stop: asked after each step; once it says yes, a checkpoint and the weights so far are written and the
+            iteration ends.
         watch_decoding: where pictures are used for the first time, takes the iterable that decodes them one by one, and
             their number if it is known: the place to draw a bar. Must take them all.
         command: the command line, for the run's records.
@@ -128,10 +132,11 @@ def train(
     _check_parts(recipe, fabric)
     with fabric.rank_zero_first():  # which decodes the pictures for all
         cache = run_dir.parent / "cache"
-        pictures = open_pictures(recipe, data, valid, cache=cache, watch=watch_decoding)
+        pictures = open_pictures(recipe, data, valid, cache=cache, device=fabric.device, watch=watch_decoding)
     memory.keep_freed_memory()
     networks = make_networks(recipe, init=init, features=features, fabric=fabric)
     generator = cast(AnyGenerator, networks.generator.module)
+    end = time.monotonic() + 60 * minutes
 
     notes = _opening_notes(recipe, run_dir, pictures, checkpoint)
     with contextlib.ExitStack() as open_files:
@@ -142,17 +147,20 @@ def train(
             open_files.callback(log.close)
         run = Run(
             recipe=recipe, run_dir=run_dir, fabric=fabric, pictures=pictures, generator=generator,
-            average=RunningAverage(generator), log=log, should_stop=should_stop, untold=notes,
+            average=RunningAverage(generator), log=log, untold=notes,
+            should_stop=lambda: should_stop() or time.monotonic() > end,
         )  # fmt: skip
         for name in chosen_stages(recipe):
             if checkpoint and STAGES.index(name) < STAGES.index(checkpoint.position.stage):
                 continue
             stage = make_stage(name, recipe, networks, run_dir=run_dir, fabric=fabric)
             stopped = yield from _train_stage(run, stage, checkpoint)
-            if stopped:
-                return
-            checkpoint = None
             _save_networks(run, stage, run_dir)
+            if stopped and name == "classifier":
+                return  # the generator has learnt nothing yet
+            if stopped:
+                break
+            checkpoint = None
         _save_generator(run, run_dir / GENERATOR_FILE)
 
 
@@ -269,7 +277,7 @@ def _batches(run: Run, stage: Stage) -> Callable[[int], Batch]:
     """This process' part of the batch of each step."""
     seed = len(STAGES) * run.recipe.seed + STAGES.index(stage.name)  # no two stages of any two seeds alike
     part = (run.fabric.global_rank, run.fabric.world_size)
-    arguments = run.recipe.data.model_dump(exclude={"pictures"})
+    arguments = run.recipe.data.model_dump(exclude={"pictures", "on_device"})
     return lambda step: run.pictures.train.batch(seed=seed, step=step, part=part, **arguments)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from crispen.errors import DataError
 from crispen.networks.classifier import NUM_CLASSES
 from crispen.training.cache import Watch
@@ -31,7 +33,13 @@ class Pictures:
 
 
 def open_pictures(
-    recipe: Recipe, data: Sequence[str | Path], valid: str | Path | None, *, cache: Path, watch: Watch
+    recipe: Recipe,
+    data: Sequence[str | Path],
+    valid: str | Path | None,
+    *,
+    cache: Path,
+    device: torch.device,
+    watch: Watch,
 ) -> Pictures:
     """Open what ``data`` and ``valid`` name, as many pictures of each as the recipe says.
 
@@ -40,10 +48,12 @@ def open_pictures(
         data: sources of training pictures (see `crispen.training.sources`).
         valid: a source of pictures to validate on, or None.
         cache: folder for decoded pictures.
+        device: where training pictures lie, if the recipe wants them there.
         watch: takes the pictures one by one as they are decoded on the first use.
 
     Raises:
         DataError: where a source is missing or has no picture of use, or labels are wanted and missing.
+        TrainingError: where the device has too little memory.
     """
     scale, patch_size = recipe.generator.scale, recipe.data.patch_size
     dataset = open_dataset(data, scale=scale, patch_size=patch_size, cache=cache, watch=watch)
@@ -57,6 +67,8 @@ def open_pictures(
         _check_labels(dataset, "--data")
         if chosen is not None:
             _check_labels(chosen, "--valid")
+    if recipe.data.on_device:
+        dataset = dataset.resident(device)
     table = recipe.data.degradation
     degraded = (dataset if chosen is None else chosen).degraded(table) if table else None
     return Pictures(train=dataset, valid=chosen, degraded=degraded)

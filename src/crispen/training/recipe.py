@@ -170,6 +170,8 @@ class DataTable(Table):
     """Crops drawn for each that is used, the one with the most detail; 1 draws evenly, 3 leaves flat skies out."""
     flat_share: float = Field(default=0.0, ge=0, le=1)
     """Share of crops replaced by a single colour, pure ones often among them: paper and logos are to keep theirs."""
+    on_device: bool = False
+    """Keep the decoded pictures in the device's memory, and crop and turn them there: for fast GPUs."""
     degradation: DegradationTable | None = None
     """How small pictures are spoilt; where it is missing, they are reduced by bicubic and nothing else."""
 

@@ -115,6 +115,8 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield f"a discriminator with a dense head needs a data.patch_size that is a multiple of 16, not {patch_size}"
     if recipe.data.batch_size % recipe.accumulate:
         yield f"data.batch_size must be a multiple of accumulate, {recipe.accumulate}, not {recipe.data.batch_size}"
+    if recipe.data.on_device and recipe.data.degradation:
+        yield "data.on_device cannot be true with data.degradation, which is done on the processor"
     for name, table in (("pretrain", stages.pretrain), ("gan", stages.gan)):
         if table:
             yield from _stage_contradictions(name, table, has_classifier=stages.classifier is not None)
