@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import crispen
 from crispen import images
@@ -96,6 +97,13 @@ def test_other_names_are_not_taken_for_lr_pictures(tmp_path: Path, lr_name: str)
     write(tmp_path / "lr" / f"{lr_name}.png", picture(5, 8, 7))
     with pytest.raises(DataError, match=r"no lr picture at scale 4 of baby\.png"):
         open_benchmark(tmp_path / "hr", scale=4, lr_folder=tmp_path / "lr")
+
+
+def test_a_benchmark_may_be_of_any_format_that_is_read(tmp_path: Path) -> None:
+    """Set5 and Set14 are passed around as BMP, too, which is not written here."""
+    Image.fromarray(picture(0, 32, 28)).save(tmp_path / "baby.bmp")
+    (pair,) = open_benchmark(tmp_path, scale=4)
+    assert np.array_equal(pair.hr, picture(0, 32, 28))
 
 
 def test_unfit_folders_are_refused(tmp_path: Path) -> None:

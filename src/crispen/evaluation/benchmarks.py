@@ -120,19 +120,13 @@ def open_benchmark(
 
 
 def _pictures(folder: Path) -> tuple[Path, ...]:
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder of pictures")
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in images.SUFFIXES)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
-    if not paths:
-        raise DataError(f"{folder} holds no pictures ({', '.join(images.SUFFIXES)})")
+    """The pictures of a folder, by whose names but for the suffix one is found in another folder."""
+    paths = images.in_folder(folder)
     by_name: dict[str, Path] = {}
     for path in paths:
         if by_name.setdefault(path.stem, path) is not path:
             raise DataError(f"{by_name[path.stem]} and {path} have the same name but for the suffix")
-    return tuple(paths)
+    return paths
 
 
 def _match(hr_paths: tuple[Path, ...], lr_paths: tuple[Path, ...], *, scale: int) -> tuple[Path, ...]:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispen import images
-from crispen.errors import DataError
 from crispen.export.parity import Pixels
 
 _SIDE = 96  # of the crops, in pixels: beyond that, calibration takes long and learns little
@@ -26,13 +25,7 @@ def read_pictures(folder: Path) -> list[Pixels]:
         DataError: where the folder holds none, or cannot be read.
         PictureError: for a picture that cannot be read.
     """
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in images.SUFFIXES)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
-    if not paths:
-        raise DataError(f"{folder} holds no pictures ({', '.join(images.SUFFIXES)})")
-    return [_middle(images.to_depth(images.read(path).pixels, 32)) for path in paths]
+    return [_middle(images.to_depth(images.read(path).pixels, 32)) for path in images.in_folder(folder)]
 
 
 def _middle(pixels: NDArray[Any]) -> Pixels:

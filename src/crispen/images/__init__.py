@@ -6,6 +6,7 @@ from crispen.images._paths import shown
 from crispen.images._publishing import remove_leftovers
 from crispen.images.arrays import from_array, from_pil, is_pil, to_array, to_pil
 from crispen.images.formats import FORMATS, SUFFIXES, Encoding
+from crispen.images.listing import in_folder
 from crispen.images.matlab import contributions, resize
 from crispen.images.picture import DTYPE_OF, WHITE_OF, Header, Picture, Pixels, to_depth
 from crispen.images.reading import KINDS, READ_SUFFIXES, Pages, Source, open, open_pages, read
@@ -48,6 +49,7 @@ __all__ = [
     "from_pil",
     "has_content_credentials",
     "holds_frames",
+    "in_folder",
     "is_binary",
     "is_pil",
     "open",
