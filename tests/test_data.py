@@ -103,6 +103,26 @@ def test_labels_come_with_their_pictures(digits: Path, photos: Path, tmp_path: P
     assert mixed.batch(seed=0, step=0, patch_size=8, batch_size=2).labels is None
 
 
+def test_reduced_pictures_come_beside_the_others_and_have_the_same_share(tmp_path: Path) -> None:
+    whole = picture(0, 128, 128)
+    write(tmp_path / "photos" / "a.png", whole)
+    write(tmp_path / "photos" / "small.png", picture(1, 20, 20))
+    both = opened(tmp_path / "photos", cache=tmp_path / "cache", reductions=(1, 2), patch_size=16)
+    assert [pair.reduction for pair in both.pairs] == [1, 2, 1], "the smallest are left out once reduced"
+    np.testing.assert_array_equal(both.hr(1), images.resize(whole, 1 / 2))
+    np.testing.assert_array_equal(both.lr(1), images.resize(images.resize(whole, 1 / 2), 1 / 2))
+    assert both.skipped == []
+    assert len(opened(tmp_path / "photos", cache=tmp_path / "cache")) == 2, "a cache of its own"
+
+    large = opened(tmp_path / "photos", cache=tmp_path / "cache", reductions=(1, 4), patch_size=4)
+    reduced = images.resize(whole, 1 / 4)
+    known = {reduced[y : y + 4, x : x + 4].tobytes() for y in range(29) for x in range(29)}
+    batch = large.batch(seed=0, step=0, patch_size=4, batch_size=500, augment=False)
+    crops = (255 * batch.hr.permute(0, 2, 3, 1)).round().byte().numpy()
+    share = np.mean([crop.tobytes() in known for crop in crops])
+    assert 0.4 < share < 0.6
+
+
 def test_what_is_left_out_is_said(photos: Path, tmp_path: Path) -> None:
     write(photos / "broken.png", b"\x89PNG\r\n\x1a\n broken")
     write(photos / "dot.png", picture(0, 1, 9))

@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -64,6 +64,8 @@ class Pair:
     lr_offset: int
     hr_offset: int
     label: int | None = None
+    reduction: int = 1
+    """By how much the picture was reduced before."""
 
 
 def in_silence(items: Iterable[object], _: int | None = None) -> None:
@@ -72,7 +74,13 @@ def in_silence(items: Iterable[object], _: int | None = None) -> None:
 
 
 def find_cache(
-    sources: Sequence[Source], *, scale: int, cache: Path, purpose: Purpose, watch: Watch = in_silence
+    sources: Sequence[Source],
+    *,
+    scale: int,
+    cache: Path,
+    purpose: Purpose,
+    reductions: Sequence[int] = (1,),
+    watch: Watch = in_silence,
 ) -> Path:
     """Return the folder with these pictures decoded, which is made on the first use.
 
@@ -81,21 +89,23 @@ def find_cache(
         scale: high-resolution pixels per low-resolution pixel.
         cache: where such folders are kept.
         purpose: what the pictures are for; decides what is taken of a source that has a part for each.
+        reductions: factors by which each picture is reduced before, each making a picture of its own; 1 keeps it.
         watch: on the first use, takes the pictures one by one as they are decoded: the place to draw a bar.
 
     Raises:
         DataError: where a source is missing, no picture of use is found, or the cache cannot be written.
     """
     files = find_files(sources, purpose=purpose)
-    folder = cache / _fingerprint(files, scale=scale, purpose=purpose)
+    contents = _Contents(files, scale, purpose, tuple(reductions))
+    folder = cache / contents.fingerprint()
     if folder.is_dir():
         mark_used(folder)
         return folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(cache)
-        building = _build(files, scale=scale, purpose=purpose, folder=folder)
-        watch(building, count_pictures(files, purpose=purpose))
+        count = count_pictures(files, purpose=purpose)
+        watch(_build(contents, folder), None if count is None else count * len(reductions))
     except OSError as error:
         raise DataError(
             f"the decoded pictures cannot be kept in {cache}: {error.strerror or error}"
@@ -145,28 +155,41 @@ def read_index(folder: Path) -> tuple[list[Pair], list[str]]:
     return pairs, (folder / SKIPPED).read_text(encoding="utf-8").split("\n")[:-1]
 
 
-def _fingerprint(files: Iterable[File], *, scale: int, purpose: Purpose) -> str:
-    """Changes whenever a file does (by name, size or time), and with all else that decides what is kept."""
-    text = "\n".join([f"format {FORMAT}, scale {scale}, {purpose}", *sorted(file.stamp() for file in files)])
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+class _Contents(NamedTuple):
+    """All that decides what is in a cache."""
+
+    files: Sequence[File]
+    scale: int
+    purpose: Purpose
+    reductions: tuple[int, ...]
+
+    def fingerprint(self) -> str:
+        """Changes whenever a file does (by name, size or time), and with all the rest."""
+        kind = f"format {FORMAT}, scale {self.scale}, {self.purpose}"
+        if self.reductions != (1,):
+            kind += f", reduced by {self.reductions}"
+        text = "\n".join([kind, *sorted(file.stamp() for file in self.files)])
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _build(files: Sequence[File], *, scale: int, purpose: Purpose, folder: Path) -> Generator[None]:
+def _build(contents: _Contents, folder: Path) -> Generator[None]:
     """Make a cache, one picture for each item that is taken."""
     building = folder.with_name(f"{_BUILDING}{secrets.token_hex(8)}")
     building.mkdir()
     try:
-        yield from _fill(building, files, scale=scale, purpose=purpose)
+        yield from _fill(building, contents)
         _publish(building, folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _fill(building: Path, files: Sequence[File], *, scale: int, purpose: Purpose) -> Generator[None]:
+def _fill(building: Path, contents: _Contents) -> Generator[None]:
     """Write the four files of a cache, a picture at a time."""
     pairs: list[Pair] = []
     skipped: list[str] = []
-    usable = _usable(read_samples(files, purpose=purpose), scale=scale, skipped=skipped)
+    files, scale, purpose, reductions = contents
+    read = _reduced(read_samples(files, purpose=purpose), reductions)
+    usable = _usable(read, scale=scale, skipped=skipped)
     with (building / LR).open("wb") as lr_file, (building / HR).open("wb") as hr_file:
         for run in _runs(usable):
             pairs += _append(run, scale=scale, lr_file=lr_file, hr_file=hr_file)
@@ -183,42 +206,64 @@ def _fill(building: Path, files: Sequence[File], *, scale: int, purpose: Purpose
     (building / SKIPPED).write_text("".join(lines), encoding="utf-8")
 
 
-def _usable(found: Iterable[Sample | Unreadable], *, scale: int, skipped: list[str]) -> Iterator[Sample]:
-    """Yield the pictures with sides that are multiples of the scale; add a sentence to ``skipped`` for the others."""
+def _reduced(
+    found: Iterable[Sample | Unreadable], reductions: Sequence[int]
+) -> Iterator[tuple[Sample | Unreadable, int]]:
+    """Yield each picture once for each factor, reduced by it, with the factor."""
     for sample in found:
+        if isinstance(sample, Unreadable):
+            yield sample, 1
+            continue
+        for factor in reductions:
+            if factor == 1:
+                yield sample, factor
+            elif min(sample.picture.shape[:2]) >= factor:
+                name = f"{sample.name} (reduced by {factor})"
+                yield sample._replace(name=name, picture=images.resize(sample.picture, 1 / factor)), factor
+
+
+def _usable(
+    found: Iterable[tuple[Sample | Unreadable, int]], *, scale: int, skipped: list[str]
+) -> Iterator[tuple[Sample, int]]:
+    """Yield the pictures with sides that are multiples of the scale; add a sentence to ``skipped`` for the others."""
+    for sample, reduction in found:
         if isinstance(sample, Unreadable):
             skipped.append(f"{sample.name} {sample.reason}")
             continue
         height, width = (side // scale * scale for side in sample.picture.shape[:2])
         if height and width:
-            yield sample._replace(picture=sample.picture[:height, :width])
-        else:
+            yield sample._replace(picture=sample.picture[:height, :width]), reduction
+        elif reduction == 1:
             skipped.append(
                 f"{sample.name} is smaller than {scale}x{scale} pixels, which make one at scale {scale}"
             )
 
 
-def _runs(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+def _runs(samples: Iterable[tuple[Sample, int]]) -> Iterator[list[tuple[Sample, int]]]:
     """Gather neighbours of one size, as far as they are small: digits are shrunk twenty times as fast so."""
-    run: list[Sample] = []
-    for sample in samples:
+    run: list[tuple[Sample, int]] = []
+    for sample, reduction in samples:
         size = sample.picture.size
-        if run and (run[0].picture.shape != sample.picture.shape or (len(run) + 1) * size > _RUN_BYTES):
+        if run and (run[0][0].picture.shape != sample.picture.shape or (len(run) + 1) * size > _RUN_BYTES):
             yield run
             run = []
-        run.append(sample)
+        run.append((sample, reduction))
     if run:
         yield run
 
 
-def _append(run: Sequence[Sample], *, scale: int, lr_file: BinaryIO, hr_file: BinaryIO) -> list[Pair]:
+def _append(
+    run: Sequence[tuple[Sample, int]], *, scale: int, lr_file: BinaryIO, hr_file: BinaryIO
+) -> list[Pair]:
     """Shrink pictures of one size, as if they were channels of a single one, and write both versions."""
-    stacked = np.concatenate([sample.picture for sample in run], axis=2)  # (H, W, 3·N)
+    stacked = np.concatenate([sample.picture for sample, _ in run], axis=2)  # (H, W, 3·N)
     small = np.split(images.resize(stacked, 1 / scale), len(run), axis=2)
     pairs: list[Pair] = []
-    for sample, lr in zip(run, small, strict=True):
+    for (sample, reduction), lr in zip(run, small, strict=True):
         height, width = lr.shape[:2]
-        pairs.append(Pair(sample.name, height, width, lr_file.tell(), hr_file.tell(), sample.label))
+        pairs.append(
+            Pair(sample.name, height, width, lr_file.tell(), hr_file.tell(), sample.label, reduction)
+        )
         lr_file.write(lr.tobytes())
         hr_file.write(sample.picture.tobytes())
     return pairs

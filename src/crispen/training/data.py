@@ -64,11 +64,12 @@ class Dataset:
         self.skipped += [
             f"{pair.name} has {pair.width * scale}x{pair.height * scale} pixels, but a patch {patch_size}x{patch_size}"
             for pair in pairs
-            if min(pair.height, pair.width) < side
+            if min(pair.height, pair.width) < side and pair.reduction == 1
         ]
         """A sentence for each file that could not be read and each picture that is too small."""
         self._lr, self._hr = (_map_file(folder / name) for name in (LR, HR))
         self._sides = np.array([(pair.height, pair.width) for pair in self.pairs], np.int64).reshape(-1, 2)
+        self._weights = np.array([pair.reduction**2 for pair in self.pairs], np.int64)
         self._labels = np.array([-1 if pair.label is None else pair.label for pair in self.pairs], np.int64)
         self.labelled = bool((self._labels >= 0).all())
         """Whether every picture has a label."""
@@ -83,7 +84,9 @@ class Dataset:
         chosen = [index * len(self) // count for index in range(count)]
         fewer = copy.copy(self)
         fewer.pairs = [self.pairs[index] for index in chosen]
-        fewer._sides, fewer._labels = self._sides[chosen], self._labels[chosen]
+        fewer._sides, fewer._labels, fewer._weights = (
+            of_all[chosen] for of_all in (self._sides, self._labels, self._weights)
+        )
         return fewer
 
     def degraded(self, table: DegradationTable) -> Dataset:
@@ -153,8 +156,9 @@ class Dataset:
     ) -> Batch:
         """Random crops, the same for the same (seed, step).
 
-        Each crop of the data is equally likely: pictures are drawn by their number of crops. Of several
-        ``candidates`` the one with the most detail is taken (in the manner of Wang et al., "SamplingAug", BMVC 2021).
+        Each crop of the data is equally likely: pictures are drawn by their number of crops, those that were reduced so
+        much the more often that each reduction has the same share. Of several ``candidates`` the one with the most
+        detail is taken (in the manner of Wang et al., "SamplingAug", BMVC 2021).
 
         Args:
             seed: of the run, or of a stage of it.
@@ -211,10 +215,11 @@ class Dataset:
     def _draw(self, random: np.random.Generator, side: int, size: tuple[int, int]) -> Integers:
         """Draw crops evenly from all there are: size + (3,) of a picture's index, and y and x in its small version."""
         rows, columns = np.maximum(self._sides - side + 1, 0).T
-        ends = np.cumsum(rows * columns)  # how many crops there are up to the end of each picture
+        tickets = rows * columns * self._weights
+        ends = np.cumsum(tickets)  # how many there are up to the end of each picture
         drawn = random.integers(ends[-1], size=size)
         index = np.searchsorted(ends, drawn, side="right")
-        y, x = np.divmod(drawn - (ends - rows * columns)[index], columns[index])
+        y, x = np.divmod((drawn - (ends - tickets)[index]) // self._weights[index], columns[index])
         return np.stack([index, y, x], axis=-1)
 
     def _most_detailed(self, crops: Integers, side: int) -> Integers:
@@ -283,6 +288,7 @@ def open_dataset(
     patch_size: int,
     cache: Path,
     purpose: Purpose = "train",
+    reductions: Sequence[int] = (1,),
     watch: Watch = in_silence,
 ) -> Dataset:
     """Open the pictures of sources, building their cache on the first use.
@@ -293,13 +299,16 @@ def open_dataset(
         patch_size: pictures with a side below this are left out.
         cache: folder to keep decoded pictures in; the same pictures are decoded once.
         purpose: which part to take of a source that has one for training and one for validation.
+        reductions: factors by which each picture is reduced before, each making a picture of its own; 1 keeps it.
         watch: on the first use, takes the pictures one by one as they are decoded: the place to draw a bar.
 
     Raises:
         DataError: where a source is missing, no picture of use is found, or the cache cannot be written.
         MissingExtra: for a URL where fsspec is not installed.
     """
-    folder = find_cache(sources, scale=scale, cache=cache, purpose=purpose, watch=watch)
+    folder = find_cache(
+        sources, scale=scale, cache=cache, purpose=purpose, reductions=reductions, watch=watch
+    )
     dataset = Dataset(folder, scale=scale, patch_size=patch_size)
     if not dataset.pairs:
         names = ", ".join(str(source) for source in sources)

@@ -88,10 +88,10 @@ def texture_loss(sr: Tensor, hr: Tensor, *, scale: int) -> Tensor:
     Convolutional Neural Networks", NIPS 2015, who match statistics of features, and Portilla and Simoncelli, "A
     Parametric Texture Model", IJCV 2000, who match the energies of a filter bank in neighbourhoods.)
 
-    Amplitudes a of ``sr`` and b of ``hr`` are compared by (a - b)² / a. Where the truth may be this or that, its mean is
-    least for a² = E[b²], so that on average the power is right; of |a - b| it is least for the median of b, which is
-    lower: few places have strong textures. (Twice the β-divergence of powers for β = 1/2: Févotte and Idier, "Algorithms
-    for Nonnegative Matrix Factorization with the β-divergence", Neural Computation 2011.)
+    Amplitudes a of ``sr`` and b of ``hr`` are compared by (a - b)² / a. Where the truth may be this or that, its mean
+    is least for a² = E[b²], so that on average the power is right; of |a - b| it is least for the median of b, which
+    is lower: few places have strong textures. (Half the β-divergence of powers for β = 1/2: Févotte and Idier,
+    "Algorithms for Nonnegative Matrix Factorization with the β-divergence", Neural Computation 2011.)
 
     Args:
         sr: generated pictures (N, 3, H, W) in [0, 1], of at least 8 pixels a side.

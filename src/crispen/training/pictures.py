@@ -56,7 +56,9 @@ def open_pictures(
         TrainingError: where the device has too little memory.
     """
     scale, patch_size = recipe.generator.scale, recipe.data.patch_size
-    dataset = open_dataset(data, scale=scale, patch_size=patch_size, cache=cache, watch=watch)
+    dataset = open_dataset(
+        data, scale=scale, patch_size=patch_size, cache=cache, reductions=recipe.data.reductions, watch=watch
+    )
     dataset, chosen = dataset.subset(recipe.data.pictures), None
     if valid is not None:
         whole = open_dataset(

@@ -164,6 +164,9 @@ class DataTable(Table):
     """Crops in one step, all devices together."""
     pictures: PositiveInt | None = None
     """How many of the training pictures are used, evenly chosen; all where it is missing."""
+    reductions: tuple[PositiveInt, ...] = Field(default=(1,), min_length=1)
+    """Factors by which pictures are reduced before crops are taken, each with the same share of them. ``[1, 2]`` shows
+    each picture at half its size, too, where detail is as fine as pixels can be: cameras' own pixels are softer."""
     augment: bool = True
     """Flip and rotate crops at random; false for digits."""
     candidates: PositiveInt = 1
