@@ -1,16 +1,17 @@
 """What a PSNR does not show: checkerboard, strength of fine detail, and flat colours that shift.
 
-    python benchmarks/artefacts.py --pictures FOLDER [--every 5] WEIGHTS.safetensors...
+    python benchmarks/artefacts.py --pictures FOLDER [--every 5] [--features FILE] WEIGHTS.safetensors...
 
 Each picture is reduced by 4 with MATLAB's bicubic and enlarged again (bf16). Means over every 5th picture of the
 folder: PSNR on luma; checkerboard energy (`crispen.training.health.checkerboard_energy`, 0.3 for photographs); fine
-detail against the truth's (`crispen.evaluation.texture_energy`). Then the largest error on pictures of a single
-colour, of 255.
+detail against the truth's (`crispen.evaluation.texture_energy`); with the weights of SqueezeNet 1.1, the distance of
+features (`crispen.evaluation.FeatureDistance`). Then the largest error on pictures of a single colour, of 255.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -20,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from crispen import images, psnr, resize
-from crispen.evaluation import texture_energy
+from crispen.evaluation import FeatureDistance, texture_energy
 from crispen.networks.generators import AnyGenerator
 from crispen.networks.weights import load_generator
 from crispen.training.health import checkerboard_energy
@@ -40,21 +41,28 @@ def main() -> None:
     parser.add_argument("weights", type=Path, nargs="+")
     parser.add_argument("--pictures", type=Path, required=True)
     parser.add_argument("--every", type=int, default=5)
+    parser.add_argument("--features", type=Path, help="weights of SqueezeNet 1.1: a file or a folder")
     arguments = parser.parse_args()
+    distance = FeatureDistance(arguments.features, network="squeezenet") if arguments.features else None
     files = sorted(arguments.pictures.glob("*.png"))[:: arguments.every]
     for path in arguments.weights:
         generator = load_generator(path)
-        score, energy, strength = np.mean([measure(generator, file) for file in files], axis=0)
-        print(f"{path}: PSNR {score:.2f} dB, checkerboard {energy:.2f} dB, detail {strength:+.2f} dB")
+        found = np.mean([measure(generator, file, distance) for file in files], axis=0)
+        score, energy, strength, far = found
+        told = "" if distance is None else f", features {far:.3f}"
+        print(f"{path}: PSNR {score:.2f} dB, checkerboard {energy:.2f} dB, detail {strength:+.2f} dB{told}")
         print("  flat colours: " + ", ".join(f"{c} {flat_error(generator, c):.1f}" for c in COLOURS))
 
 
-def measure(generator: AnyGenerator, file: Path) -> tuple[float, float, float]:
-    """PSNR, checkerboard energy, and fine detail against the truth's, in dB each."""
+def measure(
+    generator: AnyGenerator, file: Path, distance: FeatureDistance | None
+) -> tuple[float, float, float, float]:
+    """PSNR, checkerboard energy, and fine detail against the truth's, in dB each; and the distance of features."""
     hr = cast(Bytes, images.read(file).pixels)
     hr = hr[: hr.shape[0] // 4 * 4, : hr.shape[1] // 4 * 4]
     sr = enlarge(generator, resize(hr, 1 / 4))
-    return psnr(sr, hr, crop_border=4), checkerboard_energy(sr, scale=4), texture_energy(sr, hr)
+    far = math.nan if distance is None else distance(sr, hr)
+    return psnr(sr, hr, crop_border=4), checkerboard_energy(sr, scale=4), texture_energy(sr, hr), far
 
 
 @torch.inference_mode()
