@@ -220,7 +220,11 @@ def test_a_report_that_may_not_be_written_is_said_before_the_work(
     save("a.png")
     Path("locked").mkdir()
     allowed = os.access  # which lets root do all
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "locked" and allowed(path, mode))
+
+    def access(path: str | Path, mode: int) -> bool:
+        return Path(path).name != "locked" and allowed(path, mode)
+
+    monkeypatch.setattr(os, "access", access)
     result = crispen_says("upscale", "a.png", "--model", tiny_model, "--report", "locked/report.json")
     assert (result.exit_code, len(error_lines(result))) == (1, 1)
     assert names() == ["a.png", "locked"]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from crispen.errors import PictureError
 from crispen.images._metadata import ATTACHMENTS, stated, upright
+from crispen.images._nclx import states_display_p3
 from crispen.images._opened import Animation, FetchRows, Opened, check_size, no_such_page
 from crispen.images._paths import shown
 from crispen.images._tiff_exif import exif_of_tiff
@@ -52,7 +53,7 @@ def open_with_libvips(path: Path, loader: str, *, max_megapixels: float, page: i
             if not 0 <= page < pages:
                 raise no_such_page(path, page, pages)
             image = _load(path, loader, page=page)
-        image = _as_displayed(image)
+        image = _as_displayed(_with_stated_colours(path, loader, image))
     _check_header(path, image, max_megapixels=max_megapixels * (pages if page is None else 1))
     exif = _tiff_exif(path) if loader == "tiffload_source" and not page else None
     header = _header(image, exif=exif)
@@ -147,6 +148,16 @@ def _without_orientation(image: Image) -> Image:
     image = image.copy()
     if "orientation" in image.get_fields():
         image.remove("orientation")
+    return image
+
+
+def _with_stated_colours(path: Path, loader: str, image: Image) -> Image:
+    """Attach the profile of colours that libvips leaves unsaid."""
+    has_profile = "icc-profile-data" in image.get_fields()
+    if loader != "heifload_source" or has_profile or not states_display_p3(path):
+        return image
+    image = image.copy()
+    image.set_type(vips().GValue.blob_type, "icc-profile-data", vips().Image.profile_load("p3"))
     return image
 
 
