@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from crispen import images
+from crispen.films._scheduling import kept_scheduling  # pyright: ignore[reportPrivateUsage]  # SVT-AV1 would go real-time
 from crispen.images._nclx import states_display_p3  # pyright: ignore[reportPrivateUsage]  # libvips writes no such file
 
 P3, SRGB = (12, 13), (1, 13)
@@ -64,7 +65,7 @@ def test_a_picture_in_display_p3_gets_its_profile(
     tmp_path: Path, numbers: tuple[int, int], has_profile: bool
 ) -> None:
     av = pytest.importorskip("av")
-    with av.open(str(tmp_path / "a.avif"), "w") as file:
+    with kept_scheduling(), av.open(str(tmp_path / "a.avif"), "w") as file:
         stream = file.add_stream("libsvtav1", rate=1)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         context = stream.codec_context
