@@ -104,9 +104,7 @@ def train(
     if last and stopped:
         _tell(f"stopped after {last.stage} {last.step}/{last.steps}; to go on: {_resuming_command()}")
     weights = run_dir / "weights.safetensors"
-    if (
-        weights.exists()
-    ):  # a run that was stopped in its first stage may have learnt nothing yet to enlarge with
+    if weights.exists():  # a run that was stopped while its classifier learnt has none
         _tell(f"weights: {weights}")
     if _is_first_process():
         _plot_run(run_dir)
