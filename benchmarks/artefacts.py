@@ -1,11 +1,14 @@
 """What a PSNR does not show: checkerboard, strength of fine detail, and flat colours that shift.
 
     python benchmarks/artefacts.py --pictures FOLDER [--every 5] [--features FILE] WEIGHTS.safetensors...
+    python benchmarks/artefacts.py --pictures FOLDER --faithful OTHER.safetensors --strength 0.5 WEIGHTS.safetensors
 
 Each picture is reduced by 4 with MATLAB's bicubic and enlarged again (bf16). Means over every 5th picture of the
 folder: PSNR on luma; checkerboard energy (`crispen.training.health.checkerboard_energy`, 0.3 for photographs); fine
 detail against the truth's (`crispen.evaluation.texture_energy`); with the weights of SqueezeNet 1.1, the distance of
-features (`crispen.evaluation.FeatureDistance`). Then the largest error on pictures of a single colour, of 255.
+features (`crispen.evaluation.FeatureDistance`). Then, on pictures of a single
+colour and of 255, the largest error, and the standard deviation between the places in the square that a pixel becomes.
+With ``--strength``, all this of weights between those of two files.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from crispen import images, psnr, resize
 from crispen.evaluation import FeatureDistance, texture_energy
@@ -42,16 +46,27 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, required=True)
     parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--features", type=Path, help="weights of SqueezeNet 1.1: a file or a folder")
+    parser.add_argument("--faithful", type=Path, help="weights at strength 0")
+    parser.add_argument("--strength", type=float, default=1)
     arguments = parser.parse_args()
     distance = FeatureDistance(arguments.features, network="squeezenet") if arguments.features else None
     files = sorted(arguments.pictures.glob("*.png"))[:: arguments.every]
     for path in arguments.weights:
         generator = load_generator(path)
+        if arguments.faithful:
+            blend(generator, load_generator(arguments.faithful), arguments.strength)
         found = np.mean([measure(generator, file, distance) for file in files], axis=0)
         score, energy, strength, far = found
         told = "" if distance is None else f", features {far:.3f}"
         print(f"{path}: PSNR {score:.2f} dB, checkerboard {energy:.2f} dB, detail {strength:+.2f} dB{told}")
         print("  flat colours: " + ", ".join(f"{c} {flat_error(generator, c):.1f}" for c in COLOURS))
+        print(f"  pattern on flat colours: {max(flat_pattern(generator, c) for c in COLOURS):.2f}")
+
+
+def blend(generator: AnyGenerator, faithful: AnyGenerator, strength: float) -> None:
+    """Move a generator's weights to so far on the way from another's."""
+    ours, theirs = generator.state_dict(), faithful.state_dict()
+    generator.load_state_dict({name: theirs[name] + strength * (ours[name] - theirs[name]) for name in ours})
 
 
 def measure(
@@ -78,8 +93,20 @@ def enlarge(generator: AnyGenerator, lr: Bytes) -> Bytes:
 def flat_error(generator: AnyGenerator, colour: Sequence[int]) -> float:
     """The largest error of a channel's mean inside a picture of one colour, of 255 (fp32)."""
     expected = torch.tensor(colour, dtype=torch.float32)
-    sr = generator((expected / 255).view(1, 3, 1, 1).expand(1, 3, 64, 64).contiguous()).clamp(0, 1)
-    return float((255 * sr[0, :, 80:-80, 80:-80].mean((1, 2)) - expected).abs().max())
+    return float((flat(generator, colour).mean((1, 2)) - expected).abs().max())
+
+
+@torch.inference_mode()
+def flat_pattern(generator: AnyGenerator, colour: Sequence[int]) -> float:
+    """The standard deviation, of 255, between the means of the 4×4 places that a pixel of one colour becomes."""
+    places = flat(generator, colour).reshape(3, 24, 4, 24, 4).mean((1, 3))
+    return float((places - places.mean((1, 2), keepdim=True)).std())
+
+
+def flat(generator: AnyGenerator, colour: Sequence[int]) -> Tensor:
+    """(3, 96, 96), of 255: the inside of an enlarged picture of one colour."""
+    lr = torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1).expand(1, 3, 64, 64).contiguous() / 255
+    return 255 * generator(lr).clamp(0, 1)[0, :, 80:-80, 80:-80]
 
 
 if __name__ == "__main__":
