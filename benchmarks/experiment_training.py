@@ -86,6 +86,8 @@ VARIANTS = (
     changed("learning rate", "3e-4", "stage.pretrain.learning_rate=3e-4"),
     changed("learning rate", "3e-3", "stage.pretrain.learning_rate=3e-3"),
     changed("learning rate", "1e-3, betas 0.9, 0.99", "stage.pretrain.betas=[0.9, 0.99]"),
+    changed("optimiser", "Muon, 1e-3", "stage.pretrain.optimizer=muon"),
+    changed("optimiser", "Muon, 3e-3", "stage.pretrain.optimizer=muon", "stage.pretrain.learning_rate=3e-3"),
     changed("decay and average", "no average", "ema_decay=0"),
     changed("decay and average", "no decay", "stage.pretrain.schedule=constant"),
     changed("decay and average", "neither", "stage.pretrain.schedule=constant", "ema_decay=0"),

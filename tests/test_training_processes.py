@@ -26,7 +26,7 @@ checkpoint_minutes = 1e-9
 [generator]
 scale = 2
 num_blocks = 1
-num_features = 4
+num_features = {features}
 batch_norm = {batch_norm}
 [discriminator]
 num_features = 2
@@ -37,9 +37,11 @@ batch_norm = {batch_norm}
 patch_size = 16
 batch_size = 4
 [stage.pretrain]
+optimizer = "{optimizer}"
 steps = {pretrain}
 learning_rate = 1e-3
 [stage.gan]
+optimizer = "{optimizer}"
 steps = {gan}
 perceptual_weight = 0.0
 pixel_weight = 1.0
@@ -66,6 +68,8 @@ def written(folder: Path, **values: object) -> Path:
         "strategy": "ddp",
         "batch_norm": "true",
         "spectral": "true",
+        "optimizer": "adam",
+        "features": 4,
         "pretrain": 10,
         "gan": 15,
         "adversarial": "relativistic-average",
@@ -184,12 +188,16 @@ def die_together(arguments: list[str]) -> list[int | None]:
     return [process.wait() for process in processes]
 
 
-def written_to_be_shared(folder: Path, strategy: str, *, precision: str) -> Path:
+def written_to_be_shared(
+    folder: Path, strategy: str, *, precision: str, optimizer: str = "adam", features: int = 4
+) -> Path:
     """A recipe whose steps do not depend on how a batch is shared, as those with batch norm do."""
     return written(
         folder,
         precision=precision,
         strategy=strategy,
+        optimizer=optimizer,
+        features=features,
         batch_norm="false",
         pretrain=3,
         gan=8,
@@ -215,6 +223,19 @@ def test_two_processes_do_what_one_does(photos: Path, tmp_path: Path, strategy: 
             assert alone[name] == pytest.approx(together[name], rel=1e-4), (name, alone["step"])
     assert "valid_psnr" in entries(tmp_path / "two")[-1]
     assert len(list((tmp_path / "two" / "previews").iterdir())) == 2
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_make_muons_steps_together(photos: Path, tmp_path: Path, strategy: str) -> None:
+    """Directions that hardly have a gradient are chance, and as large as the others: so the weights are not so near."""
+    recipe = written_to_be_shared(tmp_path, strategy, precision="fp32", optimizer="muon", features=16)
+    finish(command(recipe, photos, tmp_path / "one"))
+    finish(shared(command(recipe, photos, tmp_path / "two")))
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name, weight in one.items():
+        torch.testing.assert_close(weight, two[name], rtol=1e-3, atol=2e-4)
+    for alone, together in zip(entries(tmp_path / "one"), entries(tmp_path / "two"), strict=True):
+        assert alone["generator_loss"] == pytest.approx(together["generator_loss"], rel=1e-3), alone["step"]
 
 
 KILLED = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -20,6 +20,7 @@ from crispen.networks.discriminators import DISCRIMINATORS
 from crispen.networks.features import load_features
 from crispen.networks.generators import GENERATORS, AnyGenerator, Generator, build_generator
 from crispen.networks.weights import load_weights_into
+from crispen.training.muon import Muon
 from crispen.training.recipe import FeaturesTable, Recipe, StageTable
 from crispen.training.starting import Start, start_from
 from crispen.training.steps import Features, Learner
@@ -113,10 +114,16 @@ def make_trainable(module: nn.Module, recipe: Recipe, fabric: Fabric) -> Trainab
     return Trainable(module, fabric.setup_module(network, move_to_device=False))
 
 
-def make_learner(trainable: Trainable, table: StageTable, fabric: Fabric) -> Learner:
+def make_learner(
+    trainable: Trainable, table: StageTable, fabric: Fabric, *, optimizer: Literal["adam", "muon"] = "adam"
+) -> Learner:
     """Give a network the optimiser of a stage."""
-    optimizer = Adam(trainable.module.parameters(), table.learning_rate, table.betas, fused=True)
-    return Learner(trainable.network, trainable.module, cast(Adam, fabric.setup_optimizers(optimizer)))
+    weights = trainable.module.parameters()
+    if optimizer == "muon":
+        chosen = Muon(weights, table.learning_rate, table.betas)
+    else:
+        chosen = Adam(weights, table.learning_rate, table.betas, fused=True)
+    return Learner(trainable.network, trainable.module, cast(Adam, fabric.setup_optimizers(chosen)))
 
 
 def _place(network: nn.Module, fabric: Fabric) -> nn.Module:

@@ -185,7 +185,7 @@ class StageTable(Table):
     steps: Span
     """Updates in this stage, or how often it goes through the pictures, as in ``"350 epochs"``."""
     learning_rate: PositiveFloat = 1e-4
-    """Adam's learning rate (after the warm-up, before any decay)."""
+    """The optimiser's learning rate (after the warm-up, before any decay)."""
     schedule: Literal["constant", "cosine", "halves"] = "constant"
     """How it falls: not at all, along half a cosine to zero, or to a tenth at half the steps (the paper's GAN)."""
     warmup_steps: int = Field(default=0, ge=0)
@@ -216,8 +216,12 @@ class FeaturesTable(Table):
 
 
 class GeneratorStageTable(StageTable):
-    """What the stages that train the generator share: the loss on content."""
+    """What the stages that train the generator share: its optimiser, and the loss on content."""
 
+    optimizer: Literal["adam", "muon"] = "adam"
+    """What moves the generator's weights: Adam, or Muon, which makes the steps of convolutions equally large in all
+    directions (Jordan et al. 2024) and comes further in as many; its learning rates are like Adam's. The discriminator
+    has Adam."""
     pixel_loss: Literal["l1", "mse", "charbonnier"] = "mse"
     """Mean absolute or mean squared difference of the pixels (equation 4), or Charbonnier's: absolute, with a tip that
     is rounded within a quarter of one of 255 levels."""

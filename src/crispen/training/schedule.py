@@ -8,7 +8,7 @@ from crispen.training.recipe import StageTable
 
 
 def learning_rate_at(step: int, table: StageTable, *, steps: int) -> float:
-    """Adam's learning rate for the update after ``step`` of a stage's ``steps`` updates."""
+    """The optimiser's learning rate for the update after ``step`` of a stage's ``steps`` updates."""
     warmup = min(1.0, (step + 1) / (table.warmup_steps + 1))
     progress = step / steps
     match table.schedule:
