@@ -1,5 +1,7 @@
 """Losses against their formulas, written out once more; and that each game pulls both players the right way."""
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -143,6 +145,34 @@ def test_where_the_truth_may_be_this_or_that_the_texture_loss_wants_the_mean_pow
 
     best = min((n / 1000 for n in range(20, 101)), key=loss)
     assert best == pytest.approx(((0.02**2 + 0.1**2) / 2) ** 0.5, rel=0.02)
+
+
+def test_of_a_truth_that_is_seldom_rough_the_median_is_even() -> None:
+    """Two of three have no detail: the middle one has none, their mean power a third of the third's."""
+    pattern = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)).expand(1, 3, -1, -1)
+    strengths = [0.0, 0.02, 0.04, 0.06, 0.08, 0.1]
+
+    def best(power: Literal["mean", "median"]) -> float:
+        def loss(strength: float) -> float:
+            return sum(
+                texture_loss(strength * pattern, truth * pattern, scale=4, power=power).item()
+                for truth in (0.0, 0.0, 0.1)
+            )
+
+        return min(strengths, key=loss)
+
+    assert best("median") == 0
+    assert best("mean") == 0.06
+
+
+def test_the_texture_loss_keeps_detail_near_its_place() -> None:
+    """Beside a line, on ground that is even in truth, dots cost more than on the line itself."""
+    line = torch.zeros(1, 3, 64, 64)
+    line[..., ::2, 20:24] = 1.0
+    aside, thicker = line.clone(), line.clone()
+    aside[..., ::2, 34:36] = 0.5
+    thicker[..., ::2, 24:26] = 0.5
+    assert texture_loss(aside, line, scale=4) > 1.2 * texture_loss(thicker, line, scale=4)
 
 
 def test_the_texture_loss_leaves_alone_what_the_input_shows() -> None:

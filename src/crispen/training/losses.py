@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,7 @@ def grid_loss(sr: Tensor, hr: Tensor, *, scale: int) -> Tensor:
     return (means - means.mean(2, keepdim=True)).square().mean()
 
 
-def texture_loss(sr: Tensor, hr: Tensor, *, scale: int) -> Tensor:
+def texture_loss(sr: Tensor, hr: Tensor, *, scale: int, power: Literal["mean", "median"] = "mean") -> Tensor:
     """How much weaker or stronger the detail is that the input cannot show, wherever and however fine it lies.
 
     Luma is taken apart into the cosine waves of 8×8 pixels (DCT-II, orthonormal, at every fourth pixel). In a
@@ -95,12 +96,14 @@ def texture_loss(sr: Tensor, hr: Tensor, *, scale: int) -> Tensor:
     Amplitudes a of ``sr`` and b of ``hr`` are compared by (a - b)² / a. Where the truth may be this or that, its mean
     is least for a² = E[b²], so that on average the power is right; of |a - b| it is least for the median of b, which
     is lower: few places have strong textures. (Half the β-divergence of powers for β = 1/2: Févotte and Idier,
-    "Algorithms for Nonnegative Matrix Factorization with the β-divergence", Neural Computation 2011.)
+    "Algorithms for Nonnegative Matrix Factorization with the β-divergence", Neural Computation 2011.) That lower one is
+    wanted where the input is spoilt, and what might have been there is seldom more than noise.
 
     Args:
         sr: generated pictures (N, 3, H, W) in [0, 1], of at least 8 pixels a side.
         hr: true pictures, likewise.
         scale: how many pixels one of the input becomes, along each side.
+        power: which of all that the truth may be is wanted; ``median`` compares by |a - b|.
 
     Returns:
         The mean, a scalar; 0 for pictures smaller than a wave.
@@ -109,11 +112,12 @@ def texture_loss(sr: Tensor, hr: Tensor, *, scale: int) -> Tensor:
         return sr.sum() * 0
     waves, groups = (tensor.to(hr) for tensor in _fine_waves(scale))
     sr_powers, hr_powers = _powers(sr, waves), _powers(hr, waves)
-    of_waves = _difference(sr_powers, hr_powers, side=_WIDE)
-    of_groups = _difference(
-        functional.conv2d(sr_powers, groups), functional.conv2d(hr_powers, groups), side=_NARROW
-    )
-    return (of_waves + of_groups) / 2
+    sr_groups, hr_groups = functional.conv2d(sr_powers, groups), functional.conv2d(hr_powers, groups)
+    terms: list[Tensor] = []
+    for generated, true, side in ((sr_powers, hr_powers, _WIDE), (sr_groups, hr_groups, _NARROW)):
+        a, b = _amplitudes(generated, side=side), _amplitudes(true, side=side)
+        terms.append((a - b).abs().mean() if power == "median" else ((a - b).square() / a).mean())
+    return torch.stack(terms).mean()
 
 
 _WAVE_SIDE = 8
@@ -128,14 +132,10 @@ def _powers(pictures: Tensor, waves: Tensor) -> Tensor:
     return functional.conv2d(luma, waves, stride=_WAVE_SIDE // 2).square()
 
 
-def _difference(sr_powers: Tensor, hr_powers: Tensor, *, side: int) -> Tensor:
-    """The mean of (a - b)² / a over amplitudes in neighbourhoods of ``side``×``side`` places, half of which overlap."""
-    side = min(side, *hr_powers.shape[-2:])
-    of_sr, of_hr = (
-        (functional.avg_pool2d(powers, side, stride=max(1, side // 2)) + _FAINT).sqrt()
-        for powers in (sr_powers, hr_powers)
-    )
-    return ((of_sr - of_hr).square() / of_sr).mean()
+def _amplitudes(powers: Tensor, *, side: int) -> Tensor:
+    """Root mean squares in neighbourhoods of ``side``×``side`` places, which half overlap."""
+    side = min(side, *powers.shape[-2:])
+    return (functional.avg_pool2d(powers, side, stride=max(1, side // 2)) + _FAINT).sqrt()
 
 
 @cache

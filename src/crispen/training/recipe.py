@@ -240,6 +240,9 @@ class GeneratorStageTable(StageTable):
     """Weight of the regular grid in the error, which adversarial and feature losses leave in smooth areas."""
     texture_weight: NonNegativeFloat = 0.0
     """Weight of the differences in strength of fine detail, wherever it lies; for these pixels are always in [0, 1]."""
+    texture_power: Literal["mean", "median"] = "mean"
+    """How strong detail is to be where it may have been this or that: as strong as on average; or, for spoilt pictures,
+    where that would be noise, as in the middle of all cases."""
     classifier_weight: NonNegativeFloat = 0.0
     """Weight of the classifier's cross-entropy on the generated pictures."""
 

@@ -230,7 +230,7 @@ def _content(
     if table.grid_weight:
         terms["grid_loss"] = grid_loss(spread * sr, spread * hr, scale=scale)
     if table.texture_weight:
-        terms["texture_loss"] = texture_loss(sr, hr, scale=scale)
+        terms["texture_loss"] = texture_loss(sr, hr, scale=scale, power=table.texture_power)
     if table.total_variation_weight:
         terms["total_variation_loss"] = total_variation_loss(spread * sr)
     return terms
