@@ -63,6 +63,7 @@ def upscale(
     width: int | None = None,
     height: int | None = None,
     strength: float = 1.0,
+    ensemble: bool = False,
     consistent: bool = False,
     grain: bool = False,
     wrap: bool = False,
@@ -82,6 +83,8 @@ def upscale(
         width: of the result in pixels, in place of ``scale``; the height follows, unless it is given too.
         height: of the result in pixels.
         strength: how much detail to add, from 0 (the faithful model's) to 1 (the model's own).
+        ensemble: whether the result is the mean over all eight ways to turn and mirror the picture: nearer to the
+            truth, in eight times the work.
         consistent: whether the result, reduced again, must be the picture.
         grain: whether the result gets as much grain as the photo has.
         wrap: for seamless textures: what leaves on one side goes on at the other.
@@ -100,8 +103,8 @@ def upscale(
 
     size = Size(scale=scale, width=width, height=height)
     upscaler: Any = load(
-        model, strength=strength, consistent=consistent, grain=grain, wrap=wrap, runtime=runtime, device=device,
-        precision=precision, tile=tile,
+        model, strength=strength, ensemble=ensemble, consistent=consistent, grain=grain, wrap=wrap, runtime=runtime,
+        device=device, precision=precision, tile=tile,
     )  # fmt: skip
     return upscaler(picture, output=output, force=force, size=size)
 
@@ -110,6 +113,7 @@ def load(
     model: str | Path = DEFAULT_MODEL,
     *,
     strength: float = 1.0,
+    ensemble: bool = False,
     consistent: bool = False,
     grain: bool = False,
     wrap: bool = False,
@@ -129,8 +133,8 @@ def load(
     from crispen.upscaling import Upscaler
 
     return Upscaler(
-        zoo.find(model), strength=strength, consistent=consistent, grain=grain, wrap=wrap, runtime=runtime,
-        device=device, precision=precision, tile=tile,
+        zoo.find(model), strength=strength, ensemble=ensemble, consistent=consistent, grain=grain, wrap=wrap,
+        runtime=runtime, device=device, precision=precision, tile=tile,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crispen import DEFAULT_MODEL, Device, Precision, Runtime, load
-from crispen.cli.options import DeviceOption, EvaluatedOption, RuntimeOption, TileOption
+from crispen.cli.options import DeviceOption, EnsembleOption, EvaluatedOption, RuntimeOption, TileOption
 from crispen.cli.root import app
 from crispen.cli.screen import follow, show
 from crispen.errors import UsageError, require
@@ -25,6 +25,7 @@ def evaluate(
         typer.Option(help="The folder of the benchmark's ground truth.", show_default=False, readable=False),
     ],
     model: EvaluatedOption = DEFAULT_MODEL,
+    ensemble: EnsembleOption = False,
     lr: Annotated[
         Path | None,
         typer.Option(
@@ -90,10 +91,12 @@ def evaluate(
         raise UsageError("--against is for the sheet: say with --sheet where to write it")
     if lr is not None and degrade is not None:
         raise UsageError("--lr and --degrade exclude each other: pictures to enlarge are given or made")
+    if ensemble and model == "bicubic":
+        raise UsageError("--ensemble is for models: bicubic is the same however a picture is turned")
     if seed and degrade is None:
         raise UsageError("--seed is for --degrade, which says how pictures are spoilt")
     reduction = None if degrade is None else _degradation(degrade, seed=seed)
-    make = partial(_method, runtime=runtime, device=device, precision=precision, tile=tile)
+    make = partial(_method, ensemble=ensemble, runtime=runtime, device=device, precision=precision, tile=tile)
     method = make(model, scale)
     others = [make(name, method.scale) for name in against or []]
     pictures = evaluation.open_benchmark(
@@ -126,13 +129,20 @@ def _degradation(recipe: str, *, seed: int) -> Reduction:
 
 
 def _method(
-    model: str, scale: int | None, *, runtime: Runtime, device: Device, precision: Precision, tile: int | None
+    model: str,
+    scale: int | None,
+    *,
+    ensemble: bool,
+    runtime: Runtime,
+    device: Device,
+    precision: Precision,
+    tile: int | None,
 ) -> Method:
     from crispen import evaluation
 
     if model == "bicubic":
         return evaluation.bicubic(4 if scale is None else scale)
-    upscaler = load(model, runtime=runtime, device=device, precision=precision, tile=tile)
+    upscaler = load(model, ensemble=ensemble, runtime=runtime, device=device, precision=precision, tile=tile)
     return evaluation.learned(upscaler)
 
 

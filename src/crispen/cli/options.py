@@ -62,6 +62,13 @@ StrengthOption = Annotated[
         help="How much detail to add: 1 is the model's, 0 the faithful one's, and all between can be had."
     ),
 ]
+EnsembleOption = Annotated[
+    bool,
+    typer.Option(
+        "--ensemble",
+        help="The mean over all 8 turned and mirrored versions: nearer to the truth, 8 times the work.",
+    ),
+]
 ConsistentOption = Annotated[
     bool, typer.Option("--consistent", help="The result, reduced again, is the input: no colour shifts.")
 ]

@@ -34,6 +34,7 @@ def upscale(
     output: given.OutputOption = None,
     model: given.ModelOption = DEFAULT_MODEL,
     strength: given.StrengthOption = 1.0,
+    ensemble: given.EnsembleOption = False,
     consistent: given.ConsistentOption = False,
     grain: given.GrainOption = False,
     wrap: given.WrapOption = False,
@@ -123,7 +124,7 @@ def upscale(
         def enlarger() -> Enlarger:
             record.upscaler = Upscaler(
                 found, runtime=runtime, device=device, precision=precision, tile=tile, strength=strength,
-                consistent=consistent, wrap=wrap, grain=grain,
+                ensemble=ensemble, consistent=consistent, wrap=wrap, grain=grain,
             )  # fmt: skip
             return jobs.Enlarger(
                 upscaler=record.upscaler,

@@ -18,6 +18,7 @@ from crispen.runtimes import Blend, Choice, Device, Precision, Runtime, RuntimeN
 from crispen.upscaling import memory, wrapping
 from crispen.upscaling.consistent import REACH, ConsistentRuntime
 from crispen.upscaling.enlargement import ALPHA_REACH, Enlargement, enlarged
+from crispen.upscaling.ensemble import EnsembleRuntime
 from crispen.upscaling.grain import NO_GRAIN, Grain, Noise, missing_grain
 from crispen.upscaling.naming import default_output
 from crispen.upscaling.rows import BledRows, PictureRows, Readable, Rows, SourceRows
@@ -43,6 +44,8 @@ class Upscaler:
             `crispen.tiling.plan`. By default it follows from the free memory. It does not change the result.
         strength: how much detail a GAN may add: 1 is the model itself, 0 the faithful one that its card names,
             and between them lie weights between theirs.
+        ensemble: whether the result is the mean over all eight ways to turn and mirror the picture, in eight times the
+            work; see `crispen.upscaling.ensemble`.
         consistent: whether the result, reduced again, must be the picture; see `crispen.upscaling.consistent`.
         wrap: whether pictures are seamless textures, which go on at the opposite border.
         grain: whether results get as much grain as the picture has; see `crispen.upscaling.grain`.
@@ -62,6 +65,7 @@ class Upscaler:
         precision: Precision = "auto",
         tile: int | None = None,
         strength: float = 1.0,
+        ensemble: bool = False,
         consistent: bool = False,
         wrap: bool = False,
         grain: bool = False,
@@ -73,6 +77,7 @@ class Upscaler:
         self._choice = runtimes.choose(model, runtime=runtime, device=device, precision=precision)
         self._exact_when_deep = precision == "auto"
         self._blend = blend_towards(model, strength)
+        self._ensemble = ensemble
         self._consistent = consistent
         self.wrap = wrap
         """Whether pictures are taken to be seamless textures."""
@@ -286,7 +291,9 @@ class Upscaler:
     def _opened(self, choice: Choice) -> Runtime:
         with self._opening:
             if choice not in self._open:
-                runtime = runtimes.open_runtime(self.model, **choice._asdict(), blend=self._blend)
+                runtime: Runtime = runtimes.open_runtime(self.model, **choice._asdict(), blend=self._blend)
+                if self._ensemble:
+                    runtime = EnsembleRuntime(runtime)
                 self._open[choice] = ConsistentRuntime(runtime) if self._consistent else runtime
             return self._open[choice]
 
