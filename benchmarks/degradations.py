@@ -58,7 +58,7 @@ def main() -> None:
 
 def drawn(dataset: Dataset, recipe: Recipe, *, seed: int, **others: int) -> Batch:
     """A batch as the recipe has it, but for what is said otherwise, without crops of a single colour."""
-    arguments: dict[str, Any] = recipe.data.model_dump(exclude={"pictures", "flat_share"}) | others
+    arguments: dict[str, Any] = recipe.data.of_batches() | {"flat_share": 0.0} | others
     return dataset.batch(seed=seed, step=0, **arguments)
 
 

@@ -36,6 +36,7 @@ from crispen.training.sources import (
     find_files,
     read_samples,
 )
+from crispen.training.teacher import Teacher
 
 FORMAT = 2
 """Goes into a cache's name, to be raised whenever the files below would be read otherwise than they were written."""
@@ -80,6 +81,7 @@ def find_cache(
     cache: Path,
     purpose: Purpose,
     reductions: Sequence[int] = (1,),
+    teacher: Teacher | None = None,
     watch: Watch = in_silence,
 ) -> Path:
     """Return the folder with these pictures decoded, which is made on the first use.
@@ -90,13 +92,14 @@ def find_cache(
         cache: where such folders are kept.
         purpose: what the pictures are for; decides what is taken of a source that has a part for each.
         reductions: factors by which each picture is reduced before, each making a picture of its own; 1 keeps it.
+        teacher: what has a part in the large pictures.
         watch: on the first use, takes the pictures one by one as they are decoded: the place to draw a bar.
 
     Raises:
         DataError: where a source is missing, no picture of use is found, or the cache cannot be written.
     """
     files = find_files(sources, purpose=purpose)
-    contents = _Contents(files, scale, purpose, tuple(reductions))
+    contents = _Contents(files, scale, purpose, tuple(reductions), teacher)
     folder = cache / contents.fingerprint()
     if folder.is_dir():
         mark_used(folder)
@@ -162,12 +165,15 @@ class _Contents(NamedTuple):
     scale: int
     purpose: Purpose
     reductions: tuple[int, ...]
+    teacher: Teacher | None
 
     def fingerprint(self) -> str:
         """Changes whenever a file does (by name, size or time), and with all the rest."""
         kind = f"format {FORMAT}, scale {self.scale}, {self.purpose}"
         if self.reductions != (1,):
             kind += f", reduced by {self.reductions}"
+        if self.teacher is not None:
+            kind += f", taught by {self.teacher.identity}"
         text = "\n".join([kind, *sorted(file.stamp() for file in self.files)])
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
@@ -187,12 +193,12 @@ def _fill(building: Path, contents: _Contents) -> Generator[None]:
     """Write the four files of a cache, a picture at a time."""
     pairs: list[Pair] = []
     skipped: list[str] = []
-    files, scale, purpose, reductions = contents
+    files, scale, purpose, reductions, teacher = contents
     read = _reduced(read_samples(files, purpose=purpose), reductions)
     usable = _usable(read, scale=scale, skipped=skipped)
     with (building / LR).open("wb") as lr_file, (building / HR).open("wb") as hr_file:
         for run in _runs(usable):
-            pairs += _append(run, scale=scale, lr_file=lr_file, hr_file=hr_file)
+            pairs += _append(run, scale=scale, teacher=teacher, lr_file=lr_file, hr_file=hr_file)
             yield from [None] * len(run)
         for file in (lr_file, hr_file):
             file.flush()
@@ -253,7 +259,12 @@ def _runs(samples: Iterable[tuple[Sample, int]]) -> Iterator[list[tuple[Sample, 
 
 
 def _append(
-    run: Sequence[tuple[Sample, int]], *, scale: int, lr_file: BinaryIO, hr_file: BinaryIO
+    run: Sequence[tuple[Sample, int]],
+    *,
+    scale: int,
+    teacher: Teacher | None,
+    lr_file: BinaryIO,
+    hr_file: BinaryIO,
 ) -> list[Pair]:
     """Shrink pictures of one size, as if they were channels of a single one, and write both versions."""
     stacked = np.concatenate([sample.picture for sample, _ in run], axis=2)  # (H, W, 3·N)
@@ -265,7 +276,8 @@ def _append(
             Pair(sample.name, height, width, lr_file.tell(), hr_file.tell(), sample.label, reduction)
         )
         lr_file.write(lr.tobytes())
-        hr_file.write(sample.picture.tobytes())
+        hr = sample.picture if teacher is None else teacher.taught(lr, sample.picture)
+        hr_file.write(hr.tobytes())
     return pairs
 
 

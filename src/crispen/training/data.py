@@ -26,6 +26,7 @@ from crispen.training.recipe import DegradationTable
 from crispen.training.records import Bytes
 from crispen.training.resident import Choice, Integers, Resident
 from crispen.training.sources import Purpose, Source
+from crispen.training.teacher import Teacher
 
 _PIXEL = np.dtype("V3")  # three bytes as one element: NumPy turns a picture twice as fast then
 
@@ -289,6 +290,7 @@ def open_dataset(
     cache: Path,
     purpose: Purpose = "train",
     reductions: Sequence[int] = (1,),
+    teacher: Teacher | None = None,
     watch: Watch = in_silence,
 ) -> Dataset:
     """Open the pictures of sources, building their cache on the first use.
@@ -300,6 +302,7 @@ def open_dataset(
         cache: folder to keep decoded pictures in; the same pictures are decoded once.
         purpose: which part to take of a source that has one for training and one for validation.
         reductions: factors by which each picture is reduced before, each making a picture of its own; 1 keeps it.
+        teacher: what has a part in the large pictures.
         watch: on the first use, takes the pictures one by one as they are decoded: the place to draw a bar.
 
     Raises:
@@ -307,7 +310,13 @@ def open_dataset(
         MissingExtra: for a URL where fsspec is not installed.
     """
     folder = find_cache(
-        sources, scale=scale, cache=cache, purpose=purpose, reductions=reductions, watch=watch
+        sources,
+        scale=scale,
+        cache=cache,
+        purpose=purpose,
+        reductions=reductions,
+        teacher=teacher,
+        watch=watch,
     )
     dataset = Dataset(folder, scale=scale, patch_size=patch_size)
     if not dataset.pairs:

@@ -277,7 +277,7 @@ def _batches(run: Run, stage: Stage) -> Callable[[int], Batch]:
     """This process' part of the batch of each step."""
     seed = len(STAGES) * run.recipe.seed + STAGES.index(stage.name)  # no two stages of any two seeds alike
     part = (run.fabric.global_rank, run.fabric.world_size)
-    arguments = run.recipe.data.model_dump(exclude={"pictures", "reductions", "on_device"})
+    arguments = run.recipe.data.of_batches()
     return lambda step: run.pictures.train.batch(seed=seed, step=step, part=part, **arguments)
 
 

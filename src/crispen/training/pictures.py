@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 
-from crispen.errors import DataError
+from crispen.errors import DataError, UsageError
 from crispen.networks.classifier import NUM_CLASSES
 from crispen.training.cache import Watch
 from crispen.training.data import Dataset, open_dataset
 from crispen.training.recipe import Recipe
+from crispen.training.teacher import Teacher, open_teacher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +55,13 @@ def open_pictures(
     Raises:
         DataError: where a source is missing or has no picture of use, or labels are wanted and missing.
         TrainingError: where the device has too little memory.
+        ModelError, UsageError: where the recipe's teacher cannot be had.
     """
     scale, patch_size = recipe.generator.scale, recipe.data.patch_size
     dataset = open_dataset(
-        data, scale=scale, patch_size=patch_size, cache=cache, reductions=recipe.data.reductions, watch=watch
-    )
+        data, scale=scale, patch_size=patch_size, cache=cache, reductions=recipe.data.reductions,
+        teacher=_teacher(recipe), watch=watch,
+    )  # fmt: skip
     dataset, chosen = dataset.subset(recipe.data.pictures), None
     if valid is not None:
         whole = open_dataset(
@@ -74,6 +77,17 @@ def open_pictures(
     table = recipe.data.degradation
     degraded = (dataset if chosen is None else chosen).degraded(table) if table else None
     return Pictures(train=dataset, valid=chosen, degraded=degraded)
+
+
+def _teacher(recipe: Recipe) -> Teacher | None:
+    table = recipe.data
+    if table.teacher is None:
+        return None
+    if table.degradation is not None:
+        raise UsageError(
+            "data.teacher sees pictures that are reduced and nothing else: leave out data.degradation"
+        )
+    return open_teacher(table.teacher, share=table.teacher_share, scale=recipe.generator.scale)
 
 
 def _check_labels(pictures: Dataset, option: str) -> None:

@@ -7,7 +7,7 @@ the paper does (Ledig et al., CVPR 2017, section 3.2).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints
 
@@ -167,6 +167,11 @@ class DataTable(Table):
     reductions: tuple[PositiveInt, ...] = Field(default=(1,), min_length=1)
     """Factors by which pictures are reduced before crops are taken, each with the same share of them. ``[1, 2]`` shows
     each picture at half its size, too, where detail is as fine as pixels can be: cameras' own pixels are softer."""
+    teacher: str | None = None
+    """A model (its name, folder or file) whose answers, averaged over all symmetries, have a part in the large
+    pictures; none if empty. Even the weights that a run starts from can be its teacher."""
+    teacher_share: Share = 0.5
+    """How large that part is: 0 leaves the truth, 1 leaves nothing of it."""
     augment: bool = True
     """Flip and rotate crops at random; false for digits."""
     candidates: PositiveInt = 1
@@ -177,6 +182,12 @@ class DataTable(Table):
     """Keep the decoded pictures in the device's memory, and crop and turn them there: for fast GPUs."""
     degradation: DegradationTable | None = None
     """How small pictures are spoilt; where it is missing, they are reduced by bicubic and nothing else."""
+
+    def of_batches(self) -> dict[str, Any]:
+        """What `crispen.training.data.Dataset.batch` takes; the rest is about pictures."""
+        return self.model_dump(
+            include={"patch_size", "batch_size", "candidates", "augment", "flat_share", "degradation"}
+        )
 
 
 class StageTable(Table):
