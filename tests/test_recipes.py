@@ -122,6 +122,16 @@ def test_bad_overrides_are_refused(tmp_path: Path, override: str) -> None:
         load_recipe(written(tmp_path, MINIMAL), overrides=[override])
 
 
+def test_a_second_round_that_is_changed_in_one_point_stays_gentle_in_the_others() -> None:
+    chosen = load_recipe("srgan-x4-photo", overrides=["data.degradation.second.jpeg_quality=[90, 10]"])
+    plain = load_recipe("srgan-x4-photo")
+    assert chosen.data.degradation is not None
+    assert plain.data.degradation is not None
+    expected = plain.data.degradation.second.model_copy(update={"jpeg_quality": (90, 10)})
+    assert chosen.data.degradation.second == expected
+    assert expected.noise_sigma[1] < plain.data.degradation.first.noise_sigma[1]
+
+
 def test_schedules() -> None:
     def rates(schedule: str, **more: int) -> list[float]:
         table = StageTable.model_validate({"steps": 100, "learning_rate": 1.0, "schedule": schedule, **more})

@@ -115,6 +115,21 @@ class RoundTable(Table):
     """WebP's quality, from and to."""
 
 
+class SecondRoundTable(RoundTable):
+    """``[data.degradation.second]``: the same, and gentler where nothing else is said."""
+
+    blur_share: Share = 0.5
+    """Share of crops that are blurred."""
+    blur_sigma: tuple[PositiveFloat, PositiveFloat] = (0.2, 2.5)
+    """Standard deviation of the kernels, from and to."""
+    noise_share: Share = 0.5
+    """Share of crops that get noise."""
+    noise_sigma: tuple[NonNegativeFloat, NonNegativeFloat] = (0.0, 15.0)
+    """Standard deviation of Gaussian noise, of 255, from and to."""
+    poisson_gain: tuple[NonNegativeFloat, NonNegativeFloat] = (0.0, 0.6)
+    """What one photon adds, of 255, from and to."""
+
+
 class DegradationTable(Table):
     """``[data.degradation]``: small pictures as phones, the web and scanners leave them.
 
@@ -127,13 +142,7 @@ class DegradationTable(Table):
     """Share of crops that are reduced by bicubic and nothing else, so that clean pictures stay clean."""
     first: RoundTable = RoundTable()
     """What the camera did, or somebody who passed the picture on."""
-    second: RoundTable = RoundTable(
-        blur_share=0.5,
-        blur_sigma=(0.2, 2.5),
-        noise_share=0.5,
-        noise_sigma=(0.0, 15.0),
-        poisson_gain=(0.0, 0.6),
-    )
+    second: SecondRoundTable = SecondRoundTable()
     """What the last in the row did, who made the picture as small as it is."""
     resizings: dict[Literal["down", "up", "keep"], PositiveFloat] = Field(
         default={"down": 0.6, "up": 0.1, "keep": 0.3}, min_length=1
