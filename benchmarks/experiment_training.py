@@ -80,6 +80,8 @@ VARIANTS = (
     BASELINE,
     changed("loss", "MSE", "stage.pretrain.pixel_loss=mse"),
     changed("loss", "Charbonnier", "stage.pretrain.pixel_loss=charbonnier"),
+    changed("teacher", "MSE, taught", "stage.pretrain.pixel_loss=mse", "data.teacher=srresnet-x4",
+            "data.teacher_share=0.7"),
     changed("norm and first weights", "batch norm", "generator.batch_norm=true", "generator.damp_residuals=1"),
     changed("norm and first weights", "residuals not damped", "generator.damp_residuals=1"),
     changed("norm and first weights", "residuals nearly zero", "generator.damp_residuals=0.001"),

@@ -81,7 +81,7 @@ def open_pictures(
 
 def _teacher(recipe: Recipe) -> Teacher | None:
     table = recipe.data
-    if table.teacher is None:
+    if not table.teacher:
         return None
     if table.degradation is not None:
         raise UsageError(
