@@ -24,8 +24,8 @@ TARGET = 49.0
 """The PSNR in dB that the worst picture measured on shall reach: above `crispen.export.parity.MIN_AGREEMENT`, because
 other pictures may be harder, and drive some channels beyond the range seen on these.
 
-With 48 on generated pictures, the worst of 180 photographs agreed to 47.9 dB (srresnet-x4) and 46.1 (srgan-x4), but with
-stronger detail the latter's worst of 55 to 44.9.
+With 48 on generated pictures, the worst of 180 photographs agreed to 47.9 dB (srresnet-x4) and 46.1 (srgan-x4), but
+with stronger detail the latter's worst of 55 to 44.9.
 """
 
 _SIDE = 48  # in pixels, of the pictures measured on: rounding is the same everywhere
