@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from commands import save
-from crispen import images, zoo
+from crispen import images, runtimes, zoo
 from crispen.images import Picture
 from crispen.runtimes import OpenVINORuntime, Piece
-from crispen.runtimes.openvino import TAIL_TILE
+from crispen.runtimes.openvino import TAIL_TILE, TAIL_TILE_OF_AMX
 from crispen.tiling import Box, plan
 from crispen.upscaling import Upscaler, memory
 from crispen.zoo import Model
@@ -40,16 +40,19 @@ def multiplications_after_the_features(model: Model) -> int:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (480, 320), (1080, 1920), (3000, 4000), (20000, 1500)])
-def test_no_more_than_15_percent_are_computed_twice(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("multiple", "tail_tile"), [(1, TAIL_TILE), (16, TAIL_TILE_OF_AMX)])
+def test_no_more_than_15_percent_are_computed_twice(
+    size: tuple[int, int], multiple: int, tail_tile: int
+) -> None:
     model = zoo.find("srgan-x4")
     context, tail_context = model.context, model.tail_context
     assert tail_context is not None
     before = after = 0
-    for tile in plan(*size, tile=memory.LARGEST_TILE, context=context):
+    for tile in plan(*size, tile=memory.LARGEST_TILE, context=context, multiple=multiple):
         window = Box(0, 0, tile.window.height, tile.window.width)
         before += window.height * window.width
         seen = tile.core.within(tile.window).grown(tail_context, inside=window)
-        parts = plan(seen.height, seen.width, tile=TAIL_TILE, context=tail_context)
+        parts = plan(seen.height, seen.width, tile=tail_tile, context=tail_context)
         after += sum(part.window.height * part.window.width for part in parts)
     body, tail = multiplications_before_the_features(model), multiplications_after_the_features(model)
     needed = size[0] * size[1] * (body + tail)
@@ -108,6 +111,21 @@ def test_the_network_runs_once_for_each_tile(
     upscaler(tmp_path / "small.png")
     assert len(seen) == len(upscaler.enlarge(Picture(pixels=picture.pixels)))
     assert len(set(seen)) == 1
+
+
+def sixteen(_choice: runtimes.Choice) -> int:
+    return 16
+
+
+def test_windows_of_slow_widths_are_cut_in_two_with_the_same_result(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 299, 3), np.uint8)
+    upscaler = Upscaler(zoo.find(tiny_model), precision="fp32")
+    whole = upscaler(pixels)
+    monkeypatch.setattr(runtimes, "width_multiple", sixteen)
+    assert len(upscaler.enlarge(images.from_array(pixels))) == 2
+    assert np.array_equal(upscaler(pixels), whole)
 
 
 STARTING = """

@@ -95,29 +95,27 @@ def test_pieces_come_back_in_their_order(open_runtime: Open) -> None:
         np.testing.assert_allclose(result, runtime(window[np.newaxis], core=core)[0], atol=1e-6)
 
 
-def test_a_network_cut_at_its_features_computes_the_same_to_the_bit(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_cut_at_its_features_computes_the_same_to_the_bit(tiny_model: Path) -> None:
     model = zoo.find(tiny_model)
     assert model.onnx is not None
     assert model.tail_context is not None
-    monkeypatch.setattr(openvino_runtime, "TAIL_TILE", 8)
     precisions: tuple[Literal["fp32", "bf16"], ...] = (
         ("fp32", "bf16") if runtimes.supports_bf16("cpu") else ("fp32",)
     )
     for precision in precisions:
         whole = OpenVINORuntime(model.onnx, scale=4, precision=precision)
-        cut = OpenVINORuntime(model.onnx, scale=4, precision=precision, tail_context=model.tail_context)
+        cut = OpenVINORuntime(
+            model.onnx, scale=4, precision=precision, tail_context=model.tail_context, tail_tile=8
+        )
         for size in ((2, 3, 27, 40), (1, 3, 1, 1), (1, 3, 5, 70)):
             np.testing.assert_allclose(cut(noise(*size)), whole(noise(*size)), atol=2e-6)
 
 
-def test_with_less_context_the_cut_would_show(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_less_context_the_cut_would_show(tiny_model: Path) -> None:
     model, batch = zoo.find(tiny_model), noise(1, 3, 30, 30)
     assert model.onnx is not None
     assert model.tail_context is not None
-    monkeypatch.setattr(openvino_runtime, "TAIL_TILE", 8)
-    cut = OpenVINORuntime(model.onnx, scale=4, tail_context=model.tail_context - 2)
+    cut = OpenVINORuntime(model.onnx, scale=4, tail_context=model.tail_context - 2, tail_tile=8)
     assert np.abs(cut(batch) - OpenVINORuntime(model.onnx, scale=4)(batch)).max() > 1e-4
 
 
@@ -253,6 +251,29 @@ def test_torch_takes_a_gpu_where_there_is_one(model: Model, monkeypatch: pytest.
         assert runtimes.choose(model, runtime="torch", precision="fp32").device == device
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert runtimes.choose(model, device="cuda", precision="fp32") == ("torch", "cuda", "fp32")
+
+
+def test_only_matrix_units_have_widths_that_they_are_slow_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    choices = [
+        runtimes.Choice("openvino", "cpu", "bf16"),
+        runtimes.Choice("openvino", "cpu", "int8"),
+        runtimes.Choice("openvino", "cpu", "fp32"),
+        runtimes.Choice("torch", "cuda", "bf16"),
+    ]
+    for amx, multiples in ((True, [16, 16, 1, 1]), (False, [1, 1, 1, 1])):
+        monkeypatch.setattr(runtimes, "has_amx", lambda amx=amx: amx)
+        assert [runtimes.width_multiple(choice) for choice in choices] == multiples
+
+
+def test_matrix_units_are_found_among_the_flags_of_the_processor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
+    find = hardware.has_amx.__wrapped__
+    assert not find()
+    for flags, found in (("avx512_bf16", False), ("avx512_bf16 amx_bf16 amx_tile", True)):
+        (tmp_path / "cpuinfo").write_text(f"flags\t: fpu {flags}\n")
+        assert find() is found
 
 
 def test_bf16_is_refused_where_it_would_be_emulated(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

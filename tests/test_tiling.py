@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crispen.errors import UsageError
-from crispen.tiling import Box, plan
+from crispen.tiling import ANY_WIDTH, Box, plan
 
 sides, tiles, contexts = st.integers(1, 60), st.integers(1, 30), st.integers(0, 20)
 
@@ -55,6 +55,34 @@ def test_no_smaller_window_and_no_fewer_tiles_would_do(length: int, tile: int, c
 def test_inner_cores_are_alike(length: int, tile: int, context: int) -> None:
     inner = [step.core.height for step in plan(length, 1, tile=tile, context=context)[1:-1]]
     assert not inner or max(inner) - min(inner) <= 1
+
+
+@given(width=st.integers(1, 3000), context=st.integers(0, 60), tile=st.integers(200, 1100))
+def test_widths_that_a_processor_is_slow_at_are_avoided(width: int, context: int, tile: int) -> None:
+    plain = plan(1, width, tile=tile, context=context)
+    steps = plan(1, width, tile=tile, context=context, multiple=16)
+    (size,) = {step.window.width for step in steps}
+    assert size <= ANY_WIDTH or size % 16 == 0
+    assert size <= tile + 2 * context
+    assert len(plain) <= len(steps) <= len(plain) + 1
+    for step in steps:
+        assert 0 <= step.window.left <= max(0, step.core.left - context)
+        assert min(width, step.core.right + context) <= step.window.right <= width
+    assert [step.core.left for step in steps] == [0, *(step.core.right for step in steps[:-1])]
+    assert steps[-1].core.right == width
+
+
+@pytest.mark.parametrize(
+    ("width", "windows"), [(256, [256]), (480, [480]), (483, [288, 288]), (257, [169] * 2)]
+)
+def test_a_picture_of_a_slow_width_is_cut_in_two(width: int, windows: list[int]) -> None:
+    steps = plan(300, width, tile=1024, context=40, multiple=16)
+    assert [step.window.width for step in steps] == windows
+
+
+def test_where_no_good_width_is_allowed_the_plan_is_as_ever() -> None:
+    arguments = {"tile": 3, "context": 129}  # windows of 261 at most
+    assert plan(9, 900, **arguments, multiple=16) == plan(9, 900, **arguments)
 
 
 def test_a_picture_within_one_window_is_one_tile() -> None:

@@ -7,7 +7,7 @@ have anyway.
 
 All windows of one picture have one size, whatever its shape, so that nothing is planned or allocated anew
 from tile to tile. Of all plans with the fewest tiles, it is the smallest size that reaches from border to
-border.
+border. Where a processor is slow at some widths, it is one that it is not slow at.
 """
 
 from __future__ import annotations
@@ -80,7 +80,13 @@ class Tile:
     """What is kept of its output: the cores of a plan cover the picture, each pixel once."""
 
 
-def plan(height: int, width: int, *, tile: int, context: int, tile_height: int | None = None) -> list[Tile]:
+ANY_WIDTH = 256
+"""Up to here no width of a window is slower than others, on any processor."""
+
+
+def plan(
+    height: int, width: int, *, tile: int, context: int, tile_height: int | None = None, multiple: int = 1
+) -> list[Tile]:
     """Cut a picture into tiles, row by row.
 
     Args:
@@ -90,6 +96,8 @@ def plan(height: int, width: int, *, tile: int, context: int, tile_height: int |
             larger than ``tile + 2 * context``, and a picture that is not larger either becomes one tile.
         context: how far the network sees, in pixels of the picture, at least 0.
         tile_height: where tiles are not to be square, their height instead of ``tile``.
+        multiple: of what the width of windows beyond `ANY_WIDTH` is to be a multiple, as far as ``tile`` allows;
+            see `crispen.runtimes.width_multiple`.
 
     Raises:
         UsageError: for a tile below 1.
@@ -100,7 +108,7 @@ def plan(height: int, width: int, *, tile: int, context: int, tile_height: int |
     assert min(height, width) >= 1
     assert context >= 0
     rows = _cut(height, tile=tile_height, context=context)
-    columns = _cut(width, tile=tile, context=context)
+    columns = _cut(width, tile=tile, context=context, multiple=multiple)
     return [
         Tile(window=_box(row_window, column_window), core=_box(row_core, column_core))
         for row_window, row_core in rows
@@ -108,15 +116,12 @@ def plan(height: int, width: int, *, tile: int, context: int, tile_height: int |
     ]
 
 
-def _cut(length: int, *, tile: int, context: int) -> list[tuple[range, range]]:
+def _cut(length: int, *, tile: int, context: int, multiple: int = 1) -> list[tuple[range, range]]:
     """Cut one axis: the (window, core) of each tile along it.
 
-    The outer windows need context on one side only, so ``count`` windows of one size reach over ``length``
-    pixels where ``count * window - 2 * context * (count - 1) >= length``. Where that leaves windows
-    overlapping by more than they must, the cores meet in the middle.
+    Where windows overlap by more than they must, the cores meet in the middle.
     """
-    count = max(1, _ceil_div(length - 2 * context, tile))
-    window = _ceil_div(length + 2 * context * (count - 1), count)
+    count, window = _windows(length, tile=tile, context=context, multiple=multiple)
     gaps = max(1, count - 1)
     windows = [
         range(start, start + window) for start in (i * (length - window) // gaps for i in range(count))
@@ -124,6 +129,21 @@ def _cut(length: int, *, tile: int, context: int) -> list[tuple[range, range]]:
     meetings = [(one.stop + other.start) // 2 for one, other in pairwise(windows)]
     cores = [range(start, stop) for start, stop in pairwise([0, *meetings, length])]
     return list(zip(windows, cores, strict=True))
+
+
+def _windows(length: int, *, tile: int, context: int, multiple: int) -> tuple[int, int]:
+    """How many windows reach over so many pixels, and of what size.
+
+    The outer ones need context on one side only, so ``count`` windows do where
+    ``count * window - 2 * context * (count - 1) >= length``. For a good size there may be one window more.
+    """
+    fewest = max(1, _ceil_div(length - 2 * context, tile))
+    sizes = [_ceil_div(length + 2 * context * (count - 1), count) for count in (fewest, fewest + 1)]
+    for count, size in enumerate(sizes, start=fewest):
+        good = size if size <= ANY_WIDTH else _ceil_div(size, multiple) * multiple
+        if good <= min(length, tile + 2 * context):
+            return count, good
+    return fewest, sizes[0]
 
 
 def _box(rows: range, columns: range) -> Box:

@@ -1,13 +1,15 @@
-"""What this machine has: units for bf16, and free memory."""
+"""What this machine has: units for bf16 and for matrices, and free memory."""
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from crispen.runtimes.openvino import load_openvino
 
+CPUINFO = Path("/proc/cpuinfo")
 MEMINFO, OWN_CGROUP, CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
@@ -18,6 +20,12 @@ def supports_bf16(device: str) -> bool:
 
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@functools.cache
+def has_amx() -> bool:
+    """Whether the processor multiplies matrices in registers of their own (Intel's AMX), which Linux says."""
+    return CPUINFO.exists() and "amx_bf16" in CPUINFO.read_text()
 
 
 def free_memory(device: str) -> int | None:

@@ -32,9 +32,11 @@ FEATURES = "features"
 
 _TELEMETRY, _CONVERTER = "openvino_telemetry", "openvino.tools.ovc"
 _BEYOND_ANY_PIXEL = 1000.0
-# Measured with windows of 848 pixels: tiles of 192 and 256 take 8.6 s, of 128 and 384 9, of 64 9.4; 256 take 0.2 GB.
 TAIL_TILE = 256
-"""Side, in pixels of the input, of the tiles in which the part after the features is computed."""
+"""Side, in pixels of the input, of the tiles in which the part after the features is computed. (Measured with windows
+of 848 pixels on a Zen 5: tiles of 192 and 256 take 8.6 s, of 128 and 384 9, of 64 9.4; 256 take 0.2 GB.)"""
+TAIL_TILE_OF_AMX = 122
+"""The same where there are matrix units, which wait for memory, and are slow where twice the width is beyond 256."""
 
 
 class OpenVINORuntime:
@@ -55,6 +57,7 @@ class OpenVINORuntime:
             and Ray sets it, or else leaves it to OpenVINO, which takes all.
         start: another file of the same architecture, and how far to go from its weights (0) to those of
             ``onnx_path`` (1).
+        tail_tile: side, in pixels of the input, of the tiles in which what follows the features is computed.
         name: of the precision, where the file has one of its own and ``precision`` is only for what is left.
         cached: whether to keep what is compiled in the user's cache folder, for the next start.
 
@@ -71,6 +74,7 @@ class OpenVINORuntime:
         precision: Literal["fp32", "bf16"] = "fp32",
         threads: int | None = None,
         start: tuple[Path, float] | None = None,
+        tail_tile: int = TAIL_TILE,
         name: str | None = None,
         cached: bool = False,
     ) -> None:
@@ -84,6 +88,7 @@ class OpenVINORuntime:
         self._openvino = openvino
         self._precision = precision
         self._tail_context = tail_context
+        self._tail_tile = tail_tile
         self._lock = threading.Lock()
         self.scale = scale
         self.description = (
@@ -97,7 +102,7 @@ class OpenVINORuntime:
         """
         window = Box(0, 0, *batch.shape[2:])
         core = core or window
-        small = core == window and max(batch.shape[2:]) <= TAIL_TILE
+        small = core == window and max(batch.shape[2:]) <= self._tail_tile
         with self._lock:
             if small or self._tail_context is None:
                 sr = self._whole.infer([batch], share_inputs=True)[0]
@@ -130,7 +135,7 @@ class OpenVINORuntime:
         features = body.get_output_tensor()  # (N, H, W, num_features)
         sr = np.empty((len(batch), 3, core.height * self.scale, core.width * self.scale), np.float32)
         seen = core.grown(context, inside=Box(0, 0, *batch.shape[2:]))
-        for tile in tiling.plan(seen.height, seen.width, tile=TAIL_TILE, context=context):
+        for tile in tiling.plan(seen.height, seen.width, tile=self._tail_tile, context=context):
             window, kept = tile.window.moved(seen.top, seen.left), tile.core.moved(seen.top, seen.left) & core
             tail.set_input_tensor(self._region(features, window))
             tail.infer()

@@ -246,6 +246,7 @@ class Upscaler:
             tile=tile,
             tile_height=tile if whole else memory.band_height(large, scale=self.scale, tile=tile),
             context=context,
+            multiple=runtimes.width_multiple(choice),
         )
         return Enlargement(
             small,

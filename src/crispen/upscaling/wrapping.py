@@ -42,10 +42,17 @@ class WrappedRows:
         """Nothing can be given up: the first rows are the neighbours of the last."""
 
 
-def plan(height: int, width: int, *, tile: int, context: int, tile_height: int | None = None) -> list[Tile]:
+def plan(
+    height: int, width: int, *, tile: int, context: int, tile_height: int | None = None, multiple: int = 1
+) -> list[Tile]:
     """Cut a picture as `crispen.tiling.plan` does, but for windows that reach beyond it by all their context."""
     padded = tiling.plan(
-        height + 2 * context, width + 2 * context, tile=tile, context=context, tile_height=tile_height
+        height + 2 * context,
+        width + 2 * context,
+        tile=tile,
+        context=context,
+        tile_height=tile_height,
+        multiple=multiple,
     )
     picture = Box(0, 0, height, width)
     moved = [(one.window.moved(-context, -context), one.core.moved(-context, -context)) for one in padded]
