@@ -8,8 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from hypothesis import settings
+
+from crispen import images, resize
 
 # A machine that is busy otherwise is no reason to fail, and the same code passes or fails alike every time.
 settings.register_profile("patient", deadline=None, derandomize=True)
@@ -102,3 +105,15 @@ def timm() -> Iterator[ModuleType]:
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     yield pytest.importorskip("timm")
     del library
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of smooth coloured pictures, large enough for crops of 32."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(3):
+        coarse = random.integers(0, 256, (7, 6 + index, 3)).astype(np.uint8)
+        images.write(images.from_array(resize(coarse, 8)), folder / f"{index}.png")
+    return folder

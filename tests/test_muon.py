@@ -11,19 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from crispen import images, resize
 from crispen.networks.weights import load_tensors
 from crispen.training import Recipe, train
 from crispen.training.muon import Muon, is_matrix, orthogonalised
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    coarse = np.random.default_rng(0).integers(0, 256, (7, 6, 3)).astype(np.uint8)
-    images.write(images.from_array(resize(coarse, 8)), folder / "a.png")
-    return folder
 
 
 def recipe(*, optimizer: str, pretrain: int, gan: int = 0) -> Recipe:

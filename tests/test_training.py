@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]  # half typed
 
-from crispen import images, resize
+from crispen import images
 from crispen.errors import DataError, ModelError, TrainingError
 from crispen.networks.features.squeezenet import SqueezeNetFeatures
 from crispen.networks.features.vgg import VggFeatures
@@ -19,18 +19,6 @@ from crispen.networks.weights import load_generator, load_tensors, save_generato
 from crispen.training import Progress, Recipe, train
 from crispen.training.data import open_dataset
 from crispen.training.recipe_file import RECIPES, load_recipe
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder of smooth coloured pictures, large enough for crops of 32."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for index in range(3):
-        coarse = random.integers(0, 256, (7, 6 + index, 3)).astype(np.uint8)
-        images.write(images.from_array(resize(coarse, 8)), folder / f"{index}.png")
-    return folder
 
 
 @pytest.fixture

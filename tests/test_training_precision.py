@@ -12,7 +12,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from crispen import images, resize
 from crispen.errors import UsageError
 from crispen.networks.weights import load_tensors
 from crispen.training import Recipe, train
@@ -31,15 +30,6 @@ def fp16(monkeypatch: pytest.MonkeyPatch) -> None:
         return Fabric(accelerator="cpu", devices=1, plugins=[make_arithmetic("fp16", "cpu")])
 
     monkeypatch.setattr("crispen.training.loop.make_fabric", make)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    coarse = np.random.default_rng(0).integers(0, 256, (5, 6, 3)).astype(np.uint8)
-    images.write(images.from_array(resize(coarse, 8)), folder / "a.png")
-    return folder
 
 
 def recipe(*, pretrain: int, gan: int, pixel_weight: float = 1.0) -> Recipe:
