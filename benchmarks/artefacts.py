@@ -3,11 +3,11 @@
     python benchmarks/artefacts.py --pictures FOLDER [--every 5] [--features FILE] WEIGHTS.safetensors...
     python benchmarks/artefacts.py --pictures FOLDER --faithful OTHER.safetensors --strength 0.5 WEIGHTS.safetensors
 
-Each picture is reduced by 4 with MATLAB's bicubic and enlarged again (bf16). Means over every 5th picture of the
-folder: PSNR on luma; checkerboard energy (`crispen.training.health.checkerboard_energy`, 0.3 for photographs); fine
-detail against the truth's (`crispen.evaluation.texture_energy`); with the weights of SqueezeNet 1.1, the distance of
-features (`crispen.evaluation.FeatureDistance`). Then, on pictures of a single
-colour and of 255, the largest error, and the standard deviation between the places in the square that a pixel becomes.
+Each picture is reduced by the scale with MATLAB's bicubic and enlarged again (bf16). Means over every 5th picture
+of the folder: PSNR on luma; checkerboard energy (`crispen.training.health.checkerboard_energy`, 0.3 for photographs);
+fine detail against the truth's (`crispen.evaluation.texture_energy`); with the weights of SqueezeNet 1.1, the distance
+of features (`crispen.evaluation.FeatureDistance`). Then, on pictures of a single colour and of 255, the largest error,
+and the standard deviation between the places in the square that a pixel becomes.
 With ``--strength``, all this of weights between those of two files.
 """
 
@@ -74,15 +74,17 @@ def measure(
 ) -> tuple[float, float, float, float]:
     """PSNR, checkerboard energy, and fine detail against the truth's, in dB each; and the distance of features."""
     hr = cast(Bytes, images.read(file).pixels)
-    hr = hr[: hr.shape[0] // 4 * 4, : hr.shape[1] // 4 * 4]
-    sr = enlarge(generator, resize(hr, 1 / 4))
+    scale = generator.scale
+    hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
+    sr = enlarge(generator, resize(hr, 1 / scale))
     far = math.nan if distance is None else distance(sr, hr)
-    return psnr(sr, hr, crop_border=4), checkerboard_energy(sr, scale=4), texture_energy(sr, hr), far
+    energy = checkerboard_energy(sr, scale=scale)
+    return psnr(sr, hr, crop_border=scale), energy, texture_energy(sr, hr), far
 
 
 @torch.inference_mode()
 def enlarge(generator: AnyGenerator, lr: Bytes) -> Bytes:
-    """(H, W, 3) to (4·H, 4·W, 3)."""
+    """(H, W, 3) to (scale·H, scale·W, 3)."""
     batch = torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255
     with torch.autocast("cpu", torch.bfloat16):
         sr = generator(batch).float().clamp(0, 1)
@@ -98,15 +100,17 @@ def flat_error(generator: AnyGenerator, colour: Sequence[int]) -> float:
 
 @torch.inference_mode()
 def flat_pattern(generator: AnyGenerator, colour: Sequence[int]) -> float:
-    """The standard deviation, of 255, between the means of the 4×4 places that a pixel of one colour becomes."""
-    places = flat(generator, colour).reshape(3, 24, 4, 24, 4).mean((1, 3))
+    """The standard deviation, of 255, between the means of the places that a pixel of one colour becomes."""
+    scale, pixels = generator.scale, 24
+    places = flat(generator, colour).reshape(3, pixels, scale, pixels, scale).mean((1, 3))
     return float((places - places.mean((1, 2), keepdim=True)).std())
 
 
 def flat(generator: AnyGenerator, colour: Sequence[int]) -> Tensor:
-    """(3, 96, 96), of 255: the inside of an enlarged picture of one colour."""
+    """(3, 24·scale, 24·scale), of 255: the inside of an enlarged picture of one colour."""
     lr = torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1).expand(1, 3, 64, 64).contiguous() / 255
-    return 255 * generator(lr).clamp(0, 1)[0, :, 80:-80, 80:-80]
+    border = 20 * generator.scale
+    return 255 * generator(lr).clamp(0, 1)[0, :, border:-border, border:-border]
 
 
 if __name__ == "__main__":
