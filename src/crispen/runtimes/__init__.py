@@ -88,8 +88,8 @@ def choose(
 def width_multiple(choice: Choice) -> int:
     """What the widths of large windows should be multiples of, for `crispen.tiling.plan`.
 
-    On processors with AMX, oneDNN's convolutions in bf16 and int8, which OpenVINO and torch share, are slow at most
-    widths beyond 256: on average 1.7 times, at some six times. At multiples of 16 they are not.
+    On processors with AMX, oneDNN's convolutions in bf16, which OpenVINO and torch share, are slow at most widths
+    beyond 256: on average 1.7 times, at some six times. At multiples of 16 they are not. Those in int8 gain less.
     """
     return 16 if _in_matrix_units(choice) else 1
 
