@@ -79,6 +79,8 @@ class OpenVINORuntime:
         self._model = openvino_graph.read(onnx_path, self._core)
         if start is not None:
             openvino_graph.go_from(openvino_graph.read(start[0], self._core), self._model, start[1], openvino)
+        openvino_graph.shuffle_in_blocks(self._model, openvino)
+        openvino_graph.split_convolutions(self._model, openvino)
         openvino_graph.keep_output_in_fp32(self._model, openvino)
         self._options = _options(precision, threads, _cache_folder() if cached else None)
         self._openvino = openvino
