@@ -219,7 +219,8 @@ def _store(channels: NDArray[np.float32], target: Pixels) -> None:
     if target.dtype != np.float32:
         channels *= _white(target)
         channels += np.float32(0.5)
-    np.copyto(target, channels.transpose(1, 2, 0), casting="unsafe")
+    for index, channel in enumerate(channels):  # half the time of all at once
+        np.copyto(target[:, :, index], channel, casting="unsafe")
 
 
 def _white(pixels: Pixels) -> np.float32:
