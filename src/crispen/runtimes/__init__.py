@@ -70,7 +70,8 @@ def choose(
         runtime: ``auto`` is OpenVINO, but torch for ``cuda`` and for a model without an ONNX file.
         device: ``auto`` is the CPU, but with ``runtime="torch"`` the GPU if there is one.
         precision: ``auto`` is bf16 where the device has units for it. That is meant for 8-bit pictures. ``fp16``
-            is for GPUs. ``int8`` is the fastest, and the roughest: it has a file of its own, for OpenVINO.
+            is for GPUs. ``int8``, the roughest, has a file of its own, for OpenVINO, and is the fastest but on
+            processors with matrix units (AMX), where bf16 is.
 
     Raises:
         UsageError: for a value that is none of these, or a combination that does not exist here.
