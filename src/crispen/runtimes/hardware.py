@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from crispen.runtimes.openvino import load_openvino
@@ -40,7 +41,8 @@ def free_memory(device: str) -> int | None:
         # What torch has taken from the device but does not use at the moment is as good as free.
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     if MEMINFO.exists():
-        return min([_available(), *_left_in_cgroups()])
+        available = _available()
+        return min([available, *_left_in_cgroups(unless=available)])
     names = getattr(os, "sysconf_names", {})
     if "SC_PHYS_PAGES" not in names:
         return None
@@ -48,29 +50,41 @@ def free_memory(device: str) -> int | None:
 
 
 def _available() -> int:
-    entries = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
-    return int(entries["MemAvailable"].split()[0]) * 1024
+    _, _, after = MEMINFO.read_text().partition("MemAvailable:")
+    return int(after.split(maxsplit=1)[0]) * 1024
 
 
-def _left_in_cgroups() -> Iterator[int]:
-    """What each control group with a limit leaves, of those this process is in (of version 1: the root's)."""
-    for folder in _cgroup_folders():
+def _left_in_cgroups(*, unless: int) -> Iterator[int]:
+    """What each control group with a limit leaves, where it is not ``unless`` or more, of those this process is in."""
+    for limit, used, statistics in _limited(OWN_CGROUP, CGROUPS):
+        with suppress(OSError):  # a process may be moved to another group
+            total = limit.read_text().strip()
+            left = unless if total == "max" else int(total) - int(used.read_text())
+            if left < unless:
+                yield left + _reclaimable(statistics.read_text())
+
+
+@functools.cache
+def _limited(own_cgroup: Path, cgroups: Path) -> list[tuple[Path, Path, Path]]:
+    """The files of control groups that may have a limit: the limit, what is used of it, and for what."""
+    files = [
+        (folder / limit, folder / used, folder / "memory.stat")
+        for folder in _cgroup_folders(own_cgroup, cgroups)
         for limit, used in (
             ("memory.max", "memory.current"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-        ):
-            if (folder / limit).is_file() and (total := (folder / limit).read_text().strip()) != "max":
-                yield int(total) - int((folder / used).read_text()) + _reclaimable(folder)
+        )
+    ]
+    return [(limit, used, statistics) for limit, used, statistics in files if limit.is_file()]
 
 
-def _cgroup_folders() -> list[Path]:
+def _cgroup_folders(own_cgroup: Path, cgroups: Path) -> list[Path]:
     """Version 1's root, and in version 2 this process' own control group with all above it."""
-    lines = OWN_CGROUP.read_text().splitlines() if OWN_CGROUP.exists() else []
+    lines = own_cgroup.read_text().splitlines() if own_cgroup.exists() else []
     own = [PurePosixPath(line.removeprefix("0::/")) for line in lines if line.startswith("0::/")]
-    return [CGROUPS / "memory", *(CGROUPS / path for name in own for path in (name, *name.parents))]
+    return [cgroups / "memory", *(cgroups / path for name in own for path in (name, *name.parents))]
 
 
-def _reclaimable(folder: Path) -> int:
+def _reclaimable(statistics: str) -> int:
     """The file cache that is counted as used, but given up when memory is needed."""
-    lines = (folder / "memory.stat").read_text().splitlines()
-    return int(dict(line.split() for line in lines).get("inactive_file", 0))
+    return int(dict(line.split() for line in statistics.splitlines()).get("inactive_file", 0))

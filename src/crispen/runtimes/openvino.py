@@ -103,8 +103,9 @@ class OpenVINORuntime:
         small = core == window and max(batch.shape[2:]) <= self._tail_tile
         with self._lock:
             if small or self._tail_context is None:
-                sr = self._whole.infer([batch], share_inputs=True)[0]
-                return cast(NDArray[np.float32], sr[:, :, *core.scaled(self.scale).slices])
+                self._whole.infer([batch], share_inputs=True, share_outputs=True)
+                sr = self._whole.get_output_tensor().data[:, :, *core.scaled(self.scale).slices]
+                return cast(NDArray[np.float32], sr.copy())
             return self._compute_in_parts(batch, core, context=self._tail_context)
 
     def map(self, pieces: Iterable[Piece]) -> Generator[NDArray[np.float32]]:
@@ -129,14 +130,14 @@ class OpenVINORuntime:
         self, batch: NDArray[np.float32], core: Box, *, context: int
     ) -> NDArray[np.float32]:
         body, tail = self._parts
-        body.infer([batch], share_inputs=True)
+        body.infer([batch], share_inputs=True, share_outputs=True)
         features = body.get_output_tensor()  # (N, H, W, num_features)
         sr = np.empty((len(batch), 3, core.height * self.scale, core.width * self.scale), np.float32)
         seen = core.grown(context, inside=Box(0, 0, *batch.shape[2:]))
         for tile in tiling.plan(seen.height, seen.width, tile=self._tail_tile, context=context):
             window, kept = tile.window.moved(seen.top, seen.left), tile.core.moved(seen.top, seen.left) & core
             tail.set_input_tensor(self._region(features, window))
-            tail.infer()
+            tail.infer(share_outputs=True)
             part = tail.get_output_tensor().data[:, :, *kept.within(window).scaled(self.scale).slices]
             sr[:, :, *kept.within(core).scaled(self.scale).slices] = part
         return sr
