@@ -138,6 +138,18 @@ def test_windows_of_slow_widths_are_cut_in_two_with_the_same_result(
     assert np.array_equal(upscaler(pixels), whole)
 
 
+def test_windows_that_are_turned_are_cut_by_their_heights_as_well(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (299, 20, 3), np.uint8)
+    upscaler = Upscaler(zoo.find(tiny_model), precision="fp32", ensemble=True)
+    whole = upscaler(pixels)
+    monkeypatch.setattr(runtimes, "width_multiple", sixteen)
+    assert len(Upscaler(zoo.find(tiny_model), precision="fp32").enlarge(images.from_array(pixels))) == 1
+    assert len(upscaler.enlarge(images.from_array(pixels))) == 2
+    assert np.abs(upscaler(pixels).astype(int) - whole).max() <= 1
+
+
 STARTING = """
 import sys
 from crispen.cli import app

@@ -80,6 +80,11 @@ def test_a_picture_of_a_slow_width_is_cut_in_two(width: int, windows: list[int])
     assert [step.window.width for step in steps] == windows
 
 
+def test_heights_are_chosen_as_widths_are() -> None:
+    steps = plan(483, 300, tile=1024, context=40, multiple=1, height_multiple=16)
+    assert [(step.window.height, step.window.width) for step in steps] == [(288, 300)] * 2
+
+
 def test_where_no_good_width_is_allowed_the_plan_is_as_ever() -> None:
     arguments = {"tile": 3, "context": 129}  # windows of 261 at most
     assert plan(9, 900, **arguments, multiple=16) == plan(9, 900, **arguments)

@@ -85,7 +85,14 @@ ANY_WIDTH = 256
 
 
 def plan(
-    height: int, width: int, *, tile: int, context: int, tile_height: int | None = None, multiple: int = 1
+    height: int,
+    width: int,
+    *,
+    tile: int,
+    context: int,
+    tile_height: int | None = None,
+    multiple: int = 1,
+    height_multiple: int = 1,
 ) -> list[Tile]:
     """Cut a picture into tiles, row by row.
 
@@ -98,6 +105,7 @@ def plan(
         tile_height: where tiles are not to be square, their height instead of ``tile``.
         multiple: of what the width of windows beyond `ANY_WIDTH` is to be a multiple, as far as ``tile`` allows;
             see `crispen.runtimes.width_multiple`.
+        height_multiple: the same of their height, for windows that are turned.
 
     Raises:
         UsageError: for a tile below 1.
@@ -107,7 +115,7 @@ def plan(
         raise UsageError(f"tile must be at least 1 pixel, not {min(tile, tile_height)}")
     assert min(height, width) >= 1
     assert context >= 0
-    rows = _cut(height, tile=tile_height, context=context)
+    rows = _cut(height, tile=tile_height, context=context, multiple=height_multiple)
     columns = _cut(width, tile=tile, context=context, multiple=multiple)
     return [
         Tile(window=_box(row_window, column_window), core=_box(row_core, column_core))

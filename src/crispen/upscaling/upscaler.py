@@ -240,13 +240,15 @@ class Upscaler:
             context=context,
             cost=memory.cost_of(choice, scale=self.scale, has_features=self.model.tail_context is not None),
         )
+        multiple = runtimes.width_multiple(choice)
         tiles = (wrapping.plan if self.wrap else tiling.plan)(
             small.header.height,
             small.header.width,
             tile=tile,
             tile_height=tile if whole else memory.band_height(large, scale=self.scale, tile=tile),
             context=context,
-            multiple=runtimes.width_multiple(choice),
+            multiple=multiple,
+            height_multiple=multiple if self._ensemble else 1,  # it turns its windows
         )
         return Enlargement(
             small,

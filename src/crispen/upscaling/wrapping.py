@@ -43,7 +43,14 @@ class WrappedRows:
 
 
 def plan(
-    height: int, width: int, *, tile: int, context: int, tile_height: int | None = None, multiple: int = 1
+    height: int,
+    width: int,
+    *,
+    tile: int,
+    context: int,
+    tile_height: int | None = None,
+    multiple: int = 1,
+    height_multiple: int = 1,
 ) -> list[Tile]:
     """Cut a picture as `crispen.tiling.plan` does, but for windows that reach beyond it by all their context."""
     padded = tiling.plan(
@@ -53,6 +60,7 @@ def plan(
         context=context,
         tile_height=tile_height,
         multiple=multiple,
+        height_multiple=height_multiple,
     )
     picture = Box(0, 0, height, width)
     moved = [(one.window.moved(-context, -context), one.core.moved(-context, -context)) for one in padded]
