@@ -38,7 +38,7 @@ from crispen.training.checkpoint import (
 from crispen.training.data import Batch
 from crispen.training.environment import changed_keys, write_run_info
 from crispen.training.health import HealthMonitor
-from crispen.training.machine import loss_scaler, make_fabric
+from crispen.training.machine import leave, loss_scaler, make_fabric
 from crispen.training.pictures import Pictures, open_pictures
 from crispen.training.prefetch import prefetched
 from crispen.training.previews import write_previews
@@ -157,11 +157,13 @@ def train(
             stopped = yield from _train_stage(run, stage, checkpoint)
             _save_networks(run, stage, run_dir)
             if stopped and name == "classifier":
+                leave(fabric)
                 return  # the generator has learnt nothing yet
             if stopped:
                 break
             checkpoint = None
         _save_generator(run, run_dir / GENERATOR_FILE)
+    leave(fabric)
 
 
 def _train_stage(run: Run, stage: Stage, checkpoint: Checkpoint | None) -> Generator[Progress, None, bool]:

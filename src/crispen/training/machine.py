@@ -47,6 +47,16 @@ def make_fabric(
     return fabric
 
 
+def leave(fabric: Fabric) -> None:
+    """Part from the other processes, where there are any.
+
+    Left to the end of the process, something of torch's was once seen to abort it ("terminate called without an active
+    exception"); gloo's threads are what is likeliest to.
+    """
+    if fabric.world_size > 1:
+        torch.distributed.destroy_process_group()
+
+
 def make_arithmetic(precision: Literal["fp32", "bf16", "fp16"], device_type: str) -> Precision:
     """What networks compute in: for bf16 and fp16 torch's autocast, for fp16 with scaled losses, too."""
     if precision == "fp32":
