@@ -430,6 +430,18 @@ def test_the_next_item_is_made_while_the_present_one_is_used() -> None:
     assert list(items) == [1, 2, 3]
 
 
+def test_torch_computes_alone_in_the_background_and_elsewhere_as_before() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert list(prefetched(lambda _: torch.get_num_threads(), range(2))) == [1, 1]
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(max_workers=1) as later:
+            assert later.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_an_error_surfaces_in_its_place() -> None:
     def make(step: int) -> int:
         if step == 2:
