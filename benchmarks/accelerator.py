@@ -35,7 +35,7 @@ from crispen.networks.generators import SRResNet
 from crispen.networks.weights import load_generator, save_generator
 from crispen.runtimes import Piece, TorchRuntime
 from crispen.tiling import Box
-from plain import PlainSRResNet
+from plain import plain_network
 
 GOAL_LEAD, GOAL_SHARE = 4.0, 0.35
 HALVES: dict[Literal["fp16", "bf16"], torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -160,7 +160,7 @@ def timed(compute: Callable[[], object], device: Literal["cpu", "cuda"]) -> floa
 
 def flop_of_a_tile(setup: Setup) -> int:
     """What the plain network computes for one tile; torch counts its convolutions."""
-    network = PlainSRResNet(load_generator(setup.weights)).to("meta")  # where nothing is computed
+    network = plain_network(load_generator(setup.weights)).to("meta")  # where nothing is computed
     with FlopCounterMode(display=False) as counter:
         network(torch.empty(1, *setup.tiles[0].shape, device="meta"))
     return counter.get_total_flops()
@@ -168,7 +168,7 @@ def flop_of_a_tile(setup: Setup) -> int:
 
 def open_common(setup: Setup) -> Run:
     """What the common scripts do: half precision, one tile after the other."""
-    network = PlainSRResNet(load_generator(setup.weights)).eval().half().to(setup.device)
+    network = plain_network(load_generator(setup.weights)).eval().half().to(setup.device)
 
     def run(tiles: Tiles) -> list[NDArray[np.float32]]:
         first: list[NDArray[np.float32]] = []

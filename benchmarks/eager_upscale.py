@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from crispen.networks.weights import load_generator
-from plain import PlainSRResNet
+from plain import plain_network
 
 
 def main() -> None:
     weights, source, target = sys.argv[1:]
-    generator = PlainSRResNet(load_generator(Path(weights))).eval()
+    generator = plain_network(load_generator(Path(weights))).eval()
     array = np.array(Image.open(source).convert("RGB"))
     lr = torch.from_numpy(array).permute(2, 0, 1)[None].contiguous().float() / 255
     with torch.inference_mode():

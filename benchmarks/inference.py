@@ -111,7 +111,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--patience", type=float, default=20, help="seconds for one row, see above")
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="default: all that are installed")
-    parser.add_argument("--model", default="srresnet-x4", help="a bundled one")
+    parser.add_argument("--model", default="srresnet-x4-photo", help="a bundled one")
     parser.add_argument("--picture", type=Path, default=PICTURE, help="cut or mirrored to each size")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", type=Path, help="a Markdown file with the markers <!-- inference -->")
@@ -125,8 +125,6 @@ def make_setup(arguments: argparse.Namespace, folder: Path) -> Setup:
     assert found.weights is not None
     copyfile(found.weights, folder / WEIGHTS)
     (folder / "model.txt").write_text(arguments.model, encoding="utf-8")
-    parts = found.card.architecture
-    counted = multiply_adds(scale=parts.scale, num_blocks=parts.num_blocks, num_features=parts.num_features)
     return Setup(
         model=arguments.model,
         methods=tuple(available(arguments.methods or METHODS, folder)),
@@ -134,7 +132,7 @@ def make_setup(arguments: argparse.Namespace, folder: Path) -> Setup:
         repetitions=arguments.repetitions,
         patience=arguments.patience,
         folder=folder,
-        flop_per_pixel=2 * counted,
+        flop_per_pixel=2 * multiply_adds(found.card.architecture),
     )
 
 

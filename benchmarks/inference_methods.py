@@ -197,9 +197,9 @@ def open_matmul(precision: Literal["fp32", "bf16"], folder: Path, picture: Bytes
 
 def _plain_network(folder: Path) -> Any:
     from crispen.networks.weights import load_generator
-    from plain import PlainSRResNet
+    from plain import plain_network
 
-    return PlainSRResNet(load_generator(folder / WEIGHTS)).eval()
+    return plain_network(load_generator(folder / WEIGHTS)).eval()
 
 
 def _model(folder: Path) -> str:

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import crispen
+from crispen.zoo import Architecture
 
 PACKAGES = ("torch", "onnxruntime", "openvino", "ncnn", "opencv-python-headless", "opencv-python")
 BF16_UNITS = ("amx_bf16", "avx512_bf16")
@@ -55,17 +56,22 @@ class Row:
         return statistics.median(self.seconds) if self.seconds and self.failure is None else math.nan
 
 
-def multiply_adds(*, scale: int, num_blocks: int, num_features: int) -> int:
+def multiply_adds(network: Architecture) -> int:
     """What the plain network multiplies and adds for each pixel of the input; activations and sums are not counted.
 
-    The head's and the tail's 9×9, two 3×3 in each block and one after them, and one before each shuffle; the last
-    convolution runs at full size (Ledig et al. 2017, Figure 4). Batch norm folds into the convolutions.
+    Two 3×3 in each block and one after them. The figure's network (Ledig et al. 2017, Figure 4) has 9×9 at its head and
+    its tail, which runs at full size, and one convolution before each shuffle; the compact one has 3×3 at the head, to
+    all phases of a pixel, and past the body. Batch norm folds into the convolutions.
     """
-    square = num_features**2
-    doublings = int(math.log2(scale))
-    rgb = 9 * 9 * 3 * num_features
+    features, square = network.num_features, network.num_features**2
+    body = (2 * network.num_blocks + 1) * 3 * 3 * square
+    if network.generator == "compact":
+        phases = 3 * network.scale**2
+        return 3 * 3 * (3 * features + features * phases + 3 * phases) + body
+    doublings = int(math.log2(network.scale))
+    rgb = 9 * 9 * 3 * features
     upsampler = sum(4**doubling * 3 * 3 * 4 * square for doubling in range(doublings))
-    return rgb + (2 * num_blocks + 1) * 3 * 3 * square + upsampler + scale**2 * rgb
+    return rgb + body + upsampler + network.scale**2 * rgb
 
 
 def table(rows: Sequence[Row]) -> str:
