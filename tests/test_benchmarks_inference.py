@@ -2,8 +2,8 @@
 
 import math
 import sys
-from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +16,53 @@ sys.path.insert(0, str(BENCHMARKS))
 benchmark: Any = import_module("inference_table")
 turning: Any = import_module("inference_turns")
 processes: Any = import_module("inference_processes")
+plain_network: Any = find_spec("torch") and import_module("plain").plain_network
 sys.path.remove(str(BENCHMARKS))
 
 
+@pytest.mark.parametrize("name", ["srresnet", "compact"])
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_operations_are_those_that_the_plain_network_does(scale: int) -> None:
+def test_operations_are_those_that_the_plain_network_does(name: str, scale: int) -> None:
     torch = pytest.importorskip("torch")
-    from crispen.networks.generators import SRResNet
+    from crispen.networks.generators import build_generator
+    from crispen.zoo.card import parse_architecture
 
-    generator = SRResNet(scale=scale, num_blocks=3, num_features=8, batch_norm=False)
-    counted = 0
+    architecture = {
+        "generator": name,
+        "scale": scale,
+        "num_blocks": 3,
+        "num_features": 8,
+        "batch_norm": False,
+    }
+    network, counted = plain_network(build_generator(architecture)), 0
 
     def count(module: Any, inputs: Any, output: Any) -> None:
         nonlocal counted
         counted += output.numel() * module.weight[0].numel()
 
-    def layers() -> Iterator[Any]:
-        shuffle = torch.nn.PixelShuffle(2)
-        yield from (generator.head, generator.body, generator.upsampler, shuffle, generator.tail)
-
-    for module in generator.modules():
+    for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(count)
     with torch.inference_mode():
-        x = torch.zeros(1, 3, 5, 7)
-        for layer in layers():
-            x = layer(x)
-    assert x.shape == (1, 3, 5 * scale, 7 * scale)
-    assert counted == 5 * 7 * benchmark.multiply_adds(scale=scale, num_blocks=3, num_features=8)
+        assert network(torch.zeros(1, 3, 5, 7)).shape == (1, 3, 5 * scale, 7 * scale)
+    assert counted == 5 * 7 * benchmark.multiply_adds(parse_architecture(architecture, source="this test"))
+
+
+@pytest.mark.parametrize("name", ["srresnet", "compact"])
+def test_the_plain_network_computes_the_same(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    from crispen.networks.generators import build_generator
+
+    generator = build_generator(
+        {"generator": name, "scale": 4, "num_blocks": 2, "num_features": 8, "batch_norm": False}
+    )
+    with torch.inference_mode():
+        lr = torch.rand(1, 3, 9, 8)
+        expected = generator(lr)
+        network = plain_network(generator)
+        torch.testing.assert_close(network(lr), expected, atol=1e-5, rtol=0)
+    kinds: set[Any] = {type(module) for module in network.modules() if isinstance(module, torch.nn.PReLU)}
+    assert kinds == {torch.nn.PReLU}
 
 
 def row(method: str, seconds: list[float], **more: Any) -> Any:
