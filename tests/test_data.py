@@ -26,6 +26,7 @@ from crispen.errors import DataError, TrainingError
 from crispen.training import cache as caches
 from crispen.training.data import Batch, Dataset, open_dataset
 from crispen.training.prefetch import prefetched
+from crispen.training.recolouring import Recolouring
 from files import write
 
 Bytes = NDArray[np.uint8]
@@ -341,16 +342,22 @@ def test_the_parts_make_up_the_whole(batch_size: int, parts: int, candidates: in
     candidates=st.integers(1, 3),
     augment=st.booleans(),
     flat_share=st.sampled_from([0, 0.5, 1]),
+    recoloured_share=st.sampled_from([0, 0.5]),
     part=st.sampled_from([(0, 1), (1, 3)]),
 )
 def test_batches_made_on_the_device_are_the_same_to_the_bit(
-    seed: int, candidates: int, augment: bool, flat_share: float, part: tuple[int, int]
+    seed: int,
+    candidates: int,
+    augment: bool,
+    flat_share: float,
+    recoloured_share: float,
+    part: tuple[int, int],
 ) -> None:
     data = _SHARED["dataset"]
     there = data.resident(torch.device("cpu"))
     wanted: dict[str, Any] = {
         "seed": seed, "step": 1, "patch_size": 16, "batch_size": 7, "candidates": candidates, "augment": augment,
-        "flat_share": flat_share, "part": part,
+        "flat_share": flat_share, "recoloured_share": recoloured_share, "part": part,
     }  # fmt: skip
     here, resident = data.batch(**wanted), there.batch(**wanted)
     assert torch.equal(here.lr, resident.lr)
@@ -487,3 +494,42 @@ def test_some_crops_can_be_flat(photos: Path, tmp_path: Path) -> None:
     assert 0 < grays < flat.sum()
     parts = [batch(0.25, (rank, 2)).hr for rank in (0, 1)]
     assert torch.equal(torch.cat(parts), mixed.hr)
+
+
+# Other colours
+
+
+def test_crops_in_other_colours_are_still_reductions_of_each_other(dataset: Dataset) -> None:
+    """Channels change places and blend with a colour alike in both, and no crop is another."""
+
+    def batch(share: float, part: tuple[int, int] = (0, 1)) -> Batch:
+        return dataset.batch(seed=5, step=2, patch_size=16, batch_size=64, recoloured_share=share, part=part)
+
+    plain, other, all_of_them = batch(0), batch(0.5), batch(1)
+    for pictures, before in ((other.lr, plain.lr), (other.hr, plain.hr)):
+        assert pictures.stride() == before.stride()
+        assert 0 <= pictures.min() < pictures.max() <= 1
+        same = (pictures == before).flatten(1).all(1)
+        assert 0.1 < same.double().mean() < 0.5
+    means = [each.flatten(2).mean(2) for each in (other.lr, other.hr)]
+    clean = [each.flatten(2).mean(2) for each in (plain.lr, plain.hr)]
+    offsets = (means[0] - means[1]).abs().max(), (clean[0] - clean[1]).abs().max()
+    assert offsets[0] <= offsets[1] + 1e-6
+    contrast = all_of_them.hr.flatten(1).std(1)
+    assert ((all_of_them.hr != plain.hr).flatten(1).any(1)).all()
+    assert not torch.equal(contrast, plain.hr.flatten(1).std(1))
+    halves = [batch(0.5, part=(rank, 2)) for rank in range(2)]
+    assert torch.equal(torch.cat([half.hr for half in halves]), other.hr)
+
+
+def test_a_recolouring_is_what_it_says() -> None:
+    pixels = torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    recolour = Recolouring(
+        np.array([[2, 0, 1], [0, 1, 2]]),
+        np.array([[1], [0.75]], np.float32),
+        np.array([[0, 0, 0], [1, 0, 0.5]], np.float32),
+    )
+    swapped, blended = recolour(pixels)
+    assert torch.equal(swapped, pixels[0][[2, 0, 1]])
+    expected = 0.75 * pixels[1] + 0.25 * torch.tensor([1, 0, 0.5])[:, None, None]
+    torch.testing.assert_close(blended, expected)

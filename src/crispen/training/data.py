@@ -23,6 +23,7 @@ from crispen.errors import DataError
 from crispen.training.cache import HR, LR, Pair, Watch, find_cache, in_silence, mark_used, read_index
 from crispen.training.degradation import degrade, degrade_repeatably, sharpen
 from crispen.training.recipe import DegradationTable
+from crispen.training.recolouring import Recolouring
 from crispen.training.records import Bytes
 from crispen.training.resident import Choice, Integers, Resident
 from crispen.training.sources import Purpose, Source
@@ -152,6 +153,7 @@ class Dataset:
         candidates: int = 1,
         augment: bool = True,
         flat_share: float = 0.0,
+        recoloured_share: float = 0.0,
         degradation: DegradationTable | Mapping[str, Any] | None = None,
         part: tuple[int, int] = (0, 1),
     ) -> Batch:
@@ -169,6 +171,7 @@ class Dataset:
             candidates: crops drawn for each that is taken.
             augment: turn each crop by a random multiple of 90 degrees, and mirror every other.
             flat_share: how many of the crops, on average, are replaced by a single colour.
+            recoloured_share: how many get their channels in another order, and how many are blended with a colour.
             degradation: how the small crops are spoilt, the recipe's table or its content; None leaves them as they
                 are. Crops of a single colour are left so in any case.
             part: (rank, parts): return only that one of so many slices of the batch, which together are the whole.
@@ -189,7 +192,11 @@ class Dataset:
             made = self._crops(choice, side, table, spoiling)
             lr, hr, indices = (torch.from_numpy(array) for array in made)
         labels = torch.from_numpy(self._labels).to(indices.device)[indices] if self.labelled else None
-        return Batch(_to_tensor(lr), _to_tensor(hr), labels)
+        batch = Batch(_to_tensor(lr), _to_tensor(hr), labels)
+        if recoloured_share:
+            recolour = Recolouring.draw(random, batch_size, share=recoloured_share).of(own)
+            batch = Batch(recolour(batch.lr), recolour(batch.hr), labels)
+        return batch
 
     def _crops(
         self,

@@ -187,6 +187,9 @@ class DataTable(Table):
     """Crops drawn for each that is used, the one with the most detail; 1 draws evenly, 3 leaves flat skies out."""
     flat_share: float = Field(default=0.0, ge=0, le=1)
     """Share of crops replaced by a single colour, pure ones often among them: paper and logos are to keep theirs."""
+    recoloured_share: Share = 0.0
+    """Share of crops whose channels are put in another order, and share of those that are blended with a single colour:
+    more pictures out of few, for a network that is better on them than on others."""
     on_device: bool = False
     """Keep the decoded pictures in the device's memory, and crop and turn them there: for fast GPUs."""
     degradation: DegradationTable | None = None
@@ -195,7 +198,15 @@ class DataTable(Table):
     def of_batches(self) -> dict[str, Any]:
         """What `crispen.training.data.Dataset.batch` takes; the rest is about pictures."""
         return self.model_dump(
-            include={"patch_size", "batch_size", "candidates", "augment", "flat_share", "degradation"}
+            include={
+                "patch_size",
+                "batch_size",
+                "candidates",
+                "augment",
+                "flat_share",
+                "recoloured_share",
+                "degradation",
+            }
         )
 
 
