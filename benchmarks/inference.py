@@ -111,7 +111,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--patience", type=float, default=20, help="seconds for one row, see above")
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="default: all that are installed")
-    parser.add_argument("--model", default="srresnet-x4-photo", help="a bundled one")
+    parser.add_argument("--model", default="srresnet-x4", help="a bundled one")
     parser.add_argument("--picture", type=Path, default=PICTURE, help="cut or mirrored to each size")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", type=Path, help="a Markdown file with the markers <!-- inference -->")

@@ -1,6 +1,6 @@
 """What it gains to rewrite a network before OpenVINO compiles it.
 
-    python benchmarks/rewrites.py [--sizes 64x64 96x96 …] [--model srresnet-x4-photo] [--precision bf16] …
+    python benchmarks/rewrites.py [--sizes 64x64 96x96 …] [--model srresnet-x4] [--precision bf16] [--repetitions 30]
 
 The network alone, in turns: as it is in its file; with shuffles that copy whole phases; with the tail in two
 convolutions as well, as crispen computes it. Printed are the median of the turns' ratios, and how far each result
@@ -38,7 +38,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT")
-    parser.add_argument("--model", default="srresnet-x4-photo")
+    parser.add_argument("--model", default="srresnet-x4")
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
     parser.add_argument("--repetitions", type=int, default=30)
     arguments = parser.parse_args()

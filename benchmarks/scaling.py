@@ -92,7 +92,7 @@ def parse_arguments() -> argparse.Namespace:
         "--threads", type=int, nargs="+", default=list(range(1, len(os.sched_getaffinity(0)) + 1))
     )
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--model", default="srresnet-x4-photo")
+    parser.add_argument("--model", default="srresnet-x4")
     parser.add_argument("--output", type=Path, default=Path("docs/performance/scaling.png"))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", type=Path, help="a Markdown file with the markers <!-- scaling -->")

@@ -1,6 +1,6 @@
 """What it gains to choose the widths of windows, on a processor that is slow at some (Intel's AMX).
 
-    python benchmarks/widths.py [--sizes 480x320 359x240 …] [--model srresnet-x4-photo] [--repetitions 5]
+    python benchmarks/widths.py [--sizes 480x320 359x240 …] [--model srresnet-x4] [--repetitions 5]
     python benchmarks/widths.py --random 20 [--precision fp32]
 
 Each picture is enlarged in turns as crispen does it, and as it would without matrix units: in as few windows as may be
@@ -36,7 +36,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WIDTHxHEIGHT")
-    parser.add_argument("--model", default="srresnet-x4-photo")
+    parser.add_argument("--model", default="srresnet-x4")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--random", type=int, metavar="WIDTHS")
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
