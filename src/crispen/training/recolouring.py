@@ -1,8 +1,8 @@
 """Crops in other colours: more pictures out of few, for networks that know theirs by heart.
 
 Two of the ways that Yoo, Ahn and Sohn compare in "Rethinking Data Augmentation for Image Super-resolution", CVPR 2020:
-channels in another order, and a blend with a single colour. They are the same before and after a reduction, so the small
-picture remains what the large one becomes.
+channels in another order, and a blend with a single colour. They are the same before and after a reduction, so the
+small picture remains what the large one becomes.
 """
 
 from __future__ import annotations
