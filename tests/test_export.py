@@ -99,6 +99,7 @@ def test_compact_generators_are_exported_everywhere(tmp_path: Path, scale: int, 
     export_onnx(generator, tmp_path / "model.onnx")
     found = zoo.find(tmp_path / "model.onnx")
     assert (found.scale, found.context, found.tail_context) == (scale, generator.context, None)
+    assert found.generator == zoo.find(tmp_path / "model.xml").generator == "compact"
     lr = np.random.default_rng(0).random((1, 3, 9, 11), dtype=np.float32)
     with torch.inference_mode():
         expected = generator(torch.tensor(lr)).numpy()
@@ -276,7 +277,7 @@ def test_openvino_files_are_a_model(tmp_path: Path, calibration: list[Pixels] | 
     assert files_of(tmp_path) == ["mine.bin", "mine.xml"]
     model = zoo.find(tmp_path / "mine.xml")
     assert (model.name, model.scale, model.context) == ("mine", 4, generator.context)
-    assert (model.onnx, model.tail_context) == (tmp_path / "mine.xml", 3)
+    assert (model.onnx, model.generator, model.tail_context) == (tmp_path / "mine.xml", "srresnet", 3)
     assert model.weights_sha256 == zoo.sha256(tmp_path / "mine.bin")
     if calibration is None:
         lr = np.random.default_rng(0).random((1, 3, 6, 9), dtype=np.float32)

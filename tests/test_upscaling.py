@@ -19,7 +19,7 @@ from crispen.errors import PictureError, UsageError
 from crispen.images import Picture
 from crispen.runtimes import Piece, Runtime, TileTooLarge
 from crispen.tiling import Box, plan
-from crispen.upscaling import Enlargement, Upscaler, default_output
+from crispen.upscaling import Enlargement, Upscaler, default_output, memory
 from crispen.upscaling.rows import PictureRows, SourceRows
 from crispen.zoo import Model
 
@@ -438,9 +438,9 @@ def test_scarce_memory_makes_small_tiles(
 ) -> None:
     picture = Picture(pixels=noise(1, 3000, 3))
 
-    def tiles_with(memory: int | None) -> int:
+    def tiles_with(free: int | None) -> int:
         def free_memory(_device: str) -> int | None:
-            return memory
+            return free
 
         monkeypatch.setattr(runtimes, "free_memory", free_memory)
         return len(computing_with(Nearest()).enlarge(picture))
@@ -448,6 +448,22 @@ def test_scarce_memory_makes_small_tiles(
     assert tiles_with(400 << 20) > tiles_with(1600 << 20) > tiles_with(40 << 30) > 1
     assert tiles_with(None) >= tiles_with(40 << 30)
     assert tiles_with(1 << 20) <= 3000 / 32 + 1
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_a_compact_network_takes_less_memory(
+    model: Model, runtime: Literal["openvino", "torch"], precision: Literal["bf16", "fp32"], scale: int
+) -> None:
+    """Than the figure's as a whole, but not nothing: its result is held in fp32 at least once."""
+    choice = runtimes.Choice(runtime, "cpu", precision)
+    figures, compact = (
+        memory.cost_of(choice, replace(model, generator=generator, scale=scale, tail_context=None))
+        for generator in (None, "compact")
+    )
+    assert 3 * scale**2 * 4 < compact.per_pixel < figures.per_pixel
+    assert compact.fixed == 0
 
 
 def test_a_result_beyond_the_memory_is_refused(upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,7 @@ class SRResNet(Generator):
 
 
 class Compact(Generator):
-    """A small generator: all is computed at the size of the picture, and shuffled to full size at once.
+    """A generator of half the work: all is computed at the size of the picture, and shuffled to full size at once.
 
     One convolution makes all phases of the result (Shi et al., "Real-Time Single Image and Video Super-Resolution
     Using an Efficient Sub-Pixel Convolutional Neural Network", CVPR 2016); another, straight from the picture, is an

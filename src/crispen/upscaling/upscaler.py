@@ -238,7 +238,7 @@ class Upscaler:
         tile = self._tile or memory.square_tile(
             left if choice.device == "cpu" else runtimes.free_memory(choice.device),
             context=context,
-            cost=memory.cost_of(choice, scale=self.scale, has_features=self.model.tail_context is not None),
+            cost=memory.cost_of(choice, self.model),
         )
         multiple = runtimes.width_multiple(choice)
         tiles = (wrapping.plan if self.wrap else tiling.plan)(

@@ -44,6 +44,8 @@ class Model:
     """Pixels of the output for each pixel of the input, along one side."""
     context: int
     """How far, in pixels of the input, an output pixel sees."""
+    generator: str | None = None
+    """What kind of network it is, as in `Architecture`; None for a file that does not say."""
     tail_context: int | None = None
     """How far it sees in the tensor ``features`` of the ONNX file; None for a file that names no such tensor."""
     card: Card | None = None
@@ -175,6 +177,7 @@ def _from_card(card: Card, folder: Path) -> Model:
         name=card.name,
         scale=card.scale,
         context=card.context,
+        generator=card.architecture.generator,
         tail_context=card.architecture.tail_context,
         card=card,
         weights=folder / WEIGHTS,
@@ -187,7 +190,13 @@ def _from_file(path: Path) -> Model:
     match path.suffix:
         case ".safetensors":
             architecture = _architecture(metadata.of_safetensors(path), path)
-            return Model(name=path.stem, scale=architecture.scale, context=architecture.context, weights=path)
+            return Model(
+                name=path.stem,
+                scale=architecture.scale,
+                context=architecture.context,
+                generator=architecture.generator,
+                weights=path,
+            )
         case ".onnx":
             return _from_entries(metadata.of_onnx(path), path)
         case ".xml":
@@ -211,8 +220,15 @@ def _from_entries(entries: dict[str, str], path: Path) -> Model:
         raise ModelError(
             f"{path} does not state its scale and context: export it with crispen, or give it a {CARD}"
         ) from error
-    shared = path.parent / Path(entries["weights"]).name if "weights" in entries else None
-    return Model(name=path.stem, scale=scale, context=context, tail_context=tail, onnx=path, weights=shared)
+    return Model(
+        name=path.stem,
+        scale=scale,
+        context=context,
+        generator=_architecture(entries, path).generator if "architecture" in entries else None,
+        tail_context=tail,
+        onnx=path,
+        weights=path.parent / Path(entries["weights"]).name if "weights" in entries else None,
+    )
 
 
 def _architecture(entries: dict[str, str], path: Path) -> Architecture:
