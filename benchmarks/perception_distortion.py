@@ -1,11 +1,11 @@
 """What a GAN's detail costs in PSNR: the perception-distortion plane of Blau and Michaeli, CVPR 2018.
 
     python benchmarks/perception_distortion.py --benchmark BSD100/ --features squeezenet1_1.safetensors \
-        [--first 20] [--results NAME=FOLDER ...]
+        [--against MODEL ...] [--first 20] [--results NAME=FOLDER ...]
 
-For bicubic, for a model at several values of ``--strength`` (at 0 it is the faithful model that its card names), and
-for folders with the results of other methods (named as the benchmark's pictures): means of PSNR, of texture energy
-(`crispen.evaluation.texture_energy`) and of the distance between SqueezeNet's features
+For bicubic, for a model at several values of ``--strength`` (at 0 it is the faithful model that its card names), for
+other models, and for folders with the results of other methods (named as the benchmark's pictures): means of PSNR, of
+texture energy (`crispen.evaluation.texture_energy`) and of the distance between SqueezeNet's features
 (`crispen.evaluation.FeatureDistance`). Prints the table, keeps the figures as JSON, and draws the plot;
 ``--draw`` draws it again from the JSON.
 """
@@ -73,6 +73,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--first", type=int, help="how many of its pictures; all of them by default")
     parser.add_argument("--model", default="srgan-x4")
     parser.add_argument("--strengths", type=float, nargs="+", default=[0, 0.25, 0.5, 0.75, 1])
+    parser.add_argument("--against", nargs="+", default=[], metavar="MODEL", help="other models")
     parser.add_argument("--results", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--features", type=Path, help="Caffe's SqueezeNet 1.1 as safetensors")
     parser.add_argument("--figures", type=Path, default=FIGURES)
@@ -89,7 +90,7 @@ def measure_all(arguments: argparse.Namespace) -> None:
     benchmark = dataclasses.replace(benchmark, hr_paths=benchmark.hr_paths[: arguments.first])
     distance = FeatureDistance(arguments.features, network="squeezenet")
     points: list[Point] = []
-    for name, strength, enlarge in methods(arguments.model, arguments.strengths, arguments.results):
+    for name, strength, enlarge in methods(arguments):
         points.append(measure(name, strength, enlarge, benchmark=benchmark, distance=distance))
         print(points[-1], flush=True)
     content = {
@@ -103,19 +104,23 @@ def measure_all(arguments: argparse.Namespace) -> None:
     arguments.figures.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def methods(
-    model: str, strengths: list[float], results: list[str]
-) -> Iterator[tuple[str, float | None, Enlarge]]:
+def methods(arguments: argparse.Namespace) -> Iterator[tuple[str, float | None, Enlarge]]:
     """Name, strength and enlargement of everything that is measured."""
     yield "bicubic", None, lambda pair: images.resize(pair.lr, SCALE)
-    for entry in results:
+    for entry in arguments.results:
         name, _, folder = entry.partition("=")
         yield name, None, saved_in(Path(folder))
-    card = zoo.find(model).card
-    for strength in sorted(strengths):
-        upscaler = crispen.load(model, strength=strength)
-        name = card.faithful if strength == 0 and card and card.faithful else model
-        yield name, strength, lambda pair, upscaler=upscaler: cast(Bytes, upscaler(pair.lr))
+    for name in arguments.against:
+        yield name, None, computed_by(name)
+    card = zoo.find(arguments.model).card
+    for strength in sorted(arguments.strengths):
+        name = card.faithful if strength == 0 and card and card.faithful else arguments.model
+        yield name, strength, computed_by(arguments.model, strength=strength)
+
+
+def computed_by(model: str, *, strength: float = 1) -> Enlarge:
+    upscaler = crispen.load(model, strength=strength)
+    return lambda pair: cast(Bytes, upscaler(pair.lr))
 
 
 def saved_in(folder: Path) -> Enlarge:

@@ -11,7 +11,7 @@ from crispen import images, runtimes, zoo
 from crispen.upscaling import Upscaler
 
 NAMES = sorted(path.parent.name for path in zoo.BUNDLED.glob("*/card.toml"))
-GAINS = {"srresnet": 0.2, "tiny": 0.2, "srgan": -1.5}
+GAINS = {"srresnet": 0.2, "compact": 0.2, "tiny": 0.2, "srgan": -1.5}
 """How much more PSNR than bicubic's there must be on a clean picture, in dB, by the kind of model."""
 DOG = Path(__file__).parent.parent / "examples" / "dog.png"
 
@@ -23,7 +23,9 @@ def dog() -> np.ndarray:
 
 
 def test_the_promised_models_are_there() -> None:
-    assert {"srresnet-x4", "srgan-x4", "srresnet-x4-photo", "srgan-x4-photo", "tiny-x4"} <= set(NAMES)
+    assert {"srresnet-x4", "srgan-x4", "srresnet-x4-photo", "srgan-x4-photo", "compact-x4", "tiny-x4"} <= set(
+        NAMES
+    )
     assert crispen.DEFAULT_MODEL in NAMES
     assert [card.name for card in crispen.models()] == NAMES
 
