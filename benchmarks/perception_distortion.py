@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -38,6 +39,8 @@ SCALE = 4
 FIGURES = Path("docs/experiments/perception-distortion.json")
 PLOT = Path("docs/perception-distortion.png")
 OURS, OTHERS = "tab:blue", "0.35"
+MARKERS = "sD^vPXp*"
+"""Of other methods, in turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +170,8 @@ def draw(points: list[Point], *, title: str, output: Path) -> None:
         right, points, [point.distance for point in points], "feature distance (upwards: looks closer)"
     )
     right.invert_yaxis()
+    if any(point.strength is None for point in points):
+        left.legend(fontsize=8, loc="lower right")
     model = next(point.name for point in points if point.strength == max(strengths))
     figure.suptitle(
         f"{title}, ×{SCALE}; {model} with --strength {min(strengths):g} to {max(strengths):g}", fontsize=10
@@ -175,36 +180,34 @@ def draw(points: list[Point], *, title: str, output: Path) -> None:
 
 
 def draw_plane(axes: Axes, points: list[Point], heights: list[float], label: str) -> None:
-    """One panel: PSNR to the right; the strengths joined by a line, other methods as squares."""
+    """One panel: PSNR to the right; the strengths joined by a line, other methods as marks of their own."""
     line = [(p.psnr, height) for p, height in zip(points, heights, strict=True) if p.strength is not None]
     axes.plot(*zip(*line, strict=True), "o-", color=OURS, markersize=5)
+    markers = itertools.cycle(MARKERS)
     for point, height in zip(points, heights, strict=True):
         if point.strength is None:
-            axes.plot(point.psnr, height, "s", color=OTHERS, markersize=5)
-        axes.annotate(caption(point), (point.psnr, height), **placed(point))
+            axes.plot(point.psnr, height, next(markers), color=OTHERS, markersize=5, label=point.name)
+        else:
+            axes.annotate(caption(point), (point.psnr, height), **placed(point))
     axes.set_xlabel("PSNR (dB; to the right: closer pixel by pixel)")
     axes.set_ylabel(label)
-    axes.margins(0.16, 0.12)
+    axes.margins(0.24, 0.12)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def caption(point: Point) -> str:
     """Names at the ends of the line, and the strength alone between them."""
-    if point.strength is None:
-        return point.name
     return point.name if point.strength in (0, 1) else f"{point.strength:g}"
 
 
 def placed(point: Point) -> dict[str, Any]:
-    """Where its caption stands: beside the point, towards the middle of the panel at the line's lower end."""
-    below = point.strength == 0
+    """Where its caption stands: beside the point, a little lower at the line's lower end."""
     return {
-        "xytext": (0, -13) if below else (6, 4),
+        "xytext": (7, -5) if point.strength == 0 else (6, 4),
         "textcoords": "offset points",
-        "ha": "center" if below else "left",
         "fontsize": 8,
-        "color": OTHERS if point.strength is None else OURS,
+        "color": OURS,
     }
 
 
