@@ -24,7 +24,7 @@ from crispen.export.parity import (
 )
 from crispen.export.quantisation import Range, observe, quantised_kernel
 from crispen.export.sensitivity import affordable, affordable_rows, work_of
-from crispen.networks.generators import SRResNet
+from crispen.networks.generators import Compact, SRResNet
 
 PICTURES = [np.random.default_rng(seed).random((1, 3, 20, 16), dtype=np.float32) for seed in range(2)]
 
@@ -99,6 +99,14 @@ def test_work_is_counted_for_each_pixel_of_the_input() -> None:
     assert upsampler == [4 * square, 16 * square]
     assert counted[generator.tail] == 81 * 8 * 3 * 16, "all pixels of the result"
     assert len(counted) == 8, "the first is never in 8 bits"
+
+
+def test_work_of_a_compact_generator_is_all_at_the_size_of_the_input() -> None:
+    generator = Compact(scale=4, num_blocks=2, num_features=8, batch_norm=False).eval()
+    counted = work_of(generator)
+    assert list(counted.values()) == 5 * [9 * 8 * 8] + [9 * 8 * 48]
+    assert list(counted)[-1] is generator.tail
+    assert generator.skip not in counted, "it has three channels"
 
 
 def test_rows_stay_until_the_worst_column_is_good_enough() -> None:

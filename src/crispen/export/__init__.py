@@ -41,7 +41,7 @@ from crispen.export.sensitivity import affordable
 from crispen.export.sharing import refer_to
 from crispen.export.torchscript import in_torchscript, write_torchscript
 from crispen.files import published
-from crispen.networks.generators import AnyGenerator, SRResNet
+from crispen.networks.generators import AnyGenerator
 from crispen.networks.weights import load_generator, save_generator
 from crispen.zoo import INT8, ONNX, WEIGHTS
 
@@ -168,8 +168,6 @@ def _onnx_bytes(
 
 
 def _ranges(shipped: AnyGenerator, calibration: Sequence[Pixels]) -> dict[nn.Conv2d, Range]:
-    if not isinstance(shipped, SRResNet):
-        raise UsageError(f"a generator {shipped.name!r} cannot be exported in 8 bits, but an srresnet can")
     seen = [*calibration[::2], flat_colours()]
 
     def compute(ranges: Mapping[nn.Conv2d, Range]) -> Computation:

@@ -3,7 +3,7 @@
 Post-training quantisation (Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018,
 sections 2 and 3): kernels are rounded with a step for each output channel, and what enters a convolution with a step
 and a zero of its own for each channel, from the range seen on a few pictures. Sums, skips and activations stay as they
-are, and so do the first convolution, which has three channels and nothing to gain, and those that
+are, and so do convolutions of the small picture itself, which has three channels and nothing to gain, and those that
 `crispen.export.sensitivity` finds too dear.
 
 Nearly all of the error comes from rounding what enters, so that is what gets the finer steps. One zero for all channels
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from crispen.export.parity import Pixels, eager
-from crispen.networks.generators import SRResNet
+from crispen.networks.generators import AnyGenerator, Compact
 
 _SHARE = 0.875
 """SmoothQuant's α: 1 gives each channel of what enters just the step that it needs, 0 all the same."""
@@ -60,8 +60,8 @@ class Range(NamedTuple):
         return np.rint(255 * below).astype(np.uint8)
 
 
-def observe(generator: SRResNet, pictures: Sequence[Pixels]) -> dict[nn.Conv2d, Range]:
-    """Return the range of what enters each convolution but the first, over pictures (N, 3, H, W)."""
+def observe(generator: AnyGenerator, pictures: Sequence[Pixels]) -> dict[nn.Conv2d, Range]:
+    """Return the range of what enters each convolution behind the head, over pictures (N, 3, H, W)."""
     ranges: dict[nn.Conv2d, Range] = {}
 
     def widen(layer: nn.Conv2d, x: Tensor) -> None:
@@ -76,7 +76,7 @@ def observe(generator: SRResNet, pictures: Sequence[Pixels]) -> dict[nn.Conv2d, 
 
 
 @contextmanager
-def watched(generator: SRResNet, see: Callable[[nn.Conv2d, Tensor], None]) -> Generator[None]:
+def watched(generator: AnyGenerator, see: Callable[[nn.Conv2d, Tensor], None]) -> Generator[None]:
     """Call ``see`` with each convolution behind the head and what enters it, whenever the generator computes."""
 
     def before(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -85,8 +85,12 @@ def watched(generator: SRResNet, see: Callable[[nn.Conv2d, Tensor], None]) -> Ge
     def after_upsampler(_: nn.Module, __: tuple[Tensor, ...], phases: Tensor) -> None:
         see(generator.tail, phases)  # which is never called itself: its kernel is used between the phases
 
-    handles = [generator.upsampler.register_forward_hook(after_upsampler)]
-    for part in (generator.body, generator.upsampler):
+    if isinstance(generator, Compact):
+        parts, handles = (generator.body, generator.tail), []
+    else:
+        parts = (generator.body, generator.upsampler)
+        handles = [generator.upsampler.register_forward_hook(after_upsampler)]
+    for part in parts:
         layers = [layer for layer in part.modules() if isinstance(layer, nn.Conv2d)]
         handles += [layer.register_forward_pre_hook(before) for layer in layers]
     try:

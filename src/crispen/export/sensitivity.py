@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crispen.errors import ModelError
 from crispen.export.parity import Computation, Pixels, eager
 from crispen.export.quantisation import Range, watched
-from crispen.networks.generators import SRResNet
+from crispen.networks.generators import AnyGenerator, SRResNet
 
 Ranges = Mapping[nn.Conv2d, Range]
 
@@ -32,7 +32,10 @@ _SIDE = 48  # in pixels, of the pictures measured on: rounding is the same every
 
 
 def affordable(
-    generator: SRResNet, ranges: Ranges, pictures: Sequence[Pixels], compute: Callable[[Ranges], Computation]
+    generator: AnyGenerator,
+    ranges: Ranges,
+    pictures: Sequence[Pixels],
+    compute: Callable[[Ranges], Computation],
 ) -> dict[nn.Conv2d, Range]:
     """Return those of ``ranges`` whose convolutions are to be computed in 8 bits.
 
@@ -93,12 +96,13 @@ def affordable_rows(
     return kept
 
 
-def work_of(generator: SRResNet) -> dict[nn.Conv2d, int]:
-    """Return the multiplications of each convolution but the first, for each pixel of the input."""
+def work_of(generator: AnyGenerator) -> dict[nn.Conv2d, int]:
+    """Return the multiplications of each convolution behind the head, for each pixel of the input."""
     work: dict[nn.Conv2d, int] = {}
+    between_phases = generator.tail if isinstance(generator, SRResNet) else None
 
     def count(layer: nn.Conv2d, x: Tensor) -> None:
-        phases = 4 if layer is generator.tail else 1  # of the result, for each position of what enters
+        phases = 4 if layer is between_phases else 1  # of the result, for each position of what enters
         work[layer] = layer.weight.numel() * x.shape[2] * x.shape[3] * phases
 
     with watched(generator, count):
