@@ -22,7 +22,7 @@ def simple() -> Any:
     from crispen.networks.generators import SRResNet
 
     torch.manual_seed(0)
-    network = SRResNet(scale=2, num_blocks=1, num_features=6, batch_norm=False).eval()
+    network: Any = SRResNet(scale=2, num_blocks=1, num_features=6, batch_norm=False).eval()
     with torch.no_grad():
         inside = torch.zeros(9, 9)
         inside[3:6, 3:6] = 1
