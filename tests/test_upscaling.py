@@ -466,6 +466,13 @@ def test_a_compact_network_takes_less_memory(
     assert compact.fixed == 0
 
 
+def test_a_compact_network_takes_more_in_8_bits_than_in_bf16(model: Model) -> None:
+    """What is rounded and what is not stand beside each other: 1,468 bytes for each pixel were measured."""
+    compact = replace(model, generator="compact", scale=4)
+    costs = [memory.cost_of(runtimes.Choice("openvino", "cpu", p), compact) for p in ("bf16", "int8")]
+    assert costs[0].per_pixel < 1468 < costs[1].per_pixel
+
+
 def test_a_result_beyond_the_memory_is_refused(upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
     def free_memory(_device: str) -> int:
         return 100 << 20

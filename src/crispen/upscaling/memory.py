@@ -56,7 +56,7 @@ _CUT_AT_FEATURES = {
 # At scales 2, 4 and 8, windows of 160 to 800 pixels take 3 to 32 % less than this.
 _COMPACT = {
     ("openvino", "bf16"): CompactCost(400, 50),
-    ("openvino", "fp32"): CompactCost(800, 45),
+    ("openvino", "fp32"): CompactCost(800, 45),  # and in 8 bits, at scale 4
     ("torch", "bf16"): CompactCost(500, 35),
     ("torch", "fp32"): CompactCost(1000, 26),
 }
@@ -64,9 +64,10 @@ _COMPACT = {
 
 def cost_of(choice: Choice, model: Model) -> Cost:
     """What a window takes with a runtime."""
-    key = (choice.runtime, "fp32" if choice.precision == "fp32" else "bf16")  # the others have its features
     if model.generator == "compact":
-        return _COMPACT[key].at(model.scale)
+        wide = choice.precision in ("fp32", "int8")
+        return _COMPACT[choice.runtime, "fp32" if wide else "bf16"].at(model.scale)
+    key = (choice.runtime, "fp32" if choice.precision == "fp32" else "bf16")  # the others have its features
     whole = _WHOLE[key]
     cost = whole if model.tail_context is None else _CUT_AT_FEATURES.get(key, whole)
     return cost.scaled(model.scale)
