@@ -1,6 +1,6 @@
 """From a network of the paper's figure to a compact one: its body as it is, both ends fitted to it.
 
-    python benchmarks/transplant.py --pictures SHARD.tar... --output OUT.safetensors WEIGHTS.safetensors
+    python benchmarks/transplant.py --data SHARD... --work FOLDER --output OUT.safetensors WEIGHTS.safetensors
 
 `Compact` has the body of `SRResNet`, but 3×3 convolutions in place of the 9×9 one before it and of the upsampler and
 the 9×9 one behind it. The new head is the one that answers most like the old; the new tail, with the learnt
@@ -12,21 +12,17 @@ by least squares over the training pictures, reduced by MATLAB's bicubic. What c
 from __future__ import annotations
 
 import argparse
-import io
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle, unfold
 
-from crispen import resize
-from crispen.networks.generators import Compact, SRResNet
+from crispen.networks.generators import Compact, SRResNet, build_generator
 from crispen.networks.weights import load_generator, save_generator
+from crispen.training.data import open_dataset
 
 EDGE = 4
 """What a convolution at the border of a picture sees is not natural: so many pixels are left out."""
@@ -37,7 +33,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="shards of training pictures")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="training pictures")
+    parser.add_argument("--work", type=Path, required=True, help="a folder to decode them into")
     parser.add_argument("--every", type=int, default=4, help="of the pictures, every so many")
     parser.add_argument("--truth", action="store_true", help="fit to the truth, not to the old network")
     parser.add_argument("--output", type=Path, required=True)
@@ -45,21 +42,18 @@ def main() -> None:
     old = load_generator(arguments.weights)
     if not isinstance(old, SRResNet):
         parser.error(f"{arguments.weights} is not a network of the figure")
-    pictures = [*_pictures(arguments.pictures, every=arguments.every, scale=old.scale)]
+    dataset = open_dataset(
+        arguments.data, scale=old.scale, patch_size=4 * EDGE * old.scale, cache=arguments.work / "cache"
+    )
+    pictures = [dataset.whole(index) for index in range(0, len(dataset), arguments.every)]
     save_generator(transplant(old, pictures, truth=arguments.truth), arguments.output)
 
 
 @torch.no_grad()
 def transplant(old: SRResNet, pictures: list[tuple[Tensor, Tensor]], *, truth: bool) -> Compact:
     """A compact network with the body of ``old``, fitted on pairs of (1, 3, h, w) and (1, 3, h·scale, w·scale)."""
-    new = Compact(
-        scale=old.scale,
-        num_blocks=old.num_blocks,
-        num_features=old.num_features,
-        batch_norm=old.batch_norm,
-        activation=old.activation,
-        output=old.output,
-    ).eval()
+    new = build_generator(old.architecture | {"generator": Compact.name}).eval()
+    assert isinstance(new, Compact)
     new.body.load_state_dict(old.body.state_dict())
     new.head[1].load_state_dict(old.head[1].state_dict())
     heads = (_samples(lr, old.head[0](lr)) for lr, _ in pictures)
@@ -111,28 +105,6 @@ def _put(fitted: Tensor, convolutions: list[nn.Conv2d]) -> None:
 def _conv(layer: nn.Module) -> nn.Conv2d:
     assert isinstance(layer, nn.Conv2d)
     return layer
-
-
-def _pictures(shards: list[Path], *, every: int, scale: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of small and large pictures out of the shards."""
-    index = 0
-    for shard in shards:
-        with tarfile.open(shard) as archive:
-            for member in archive:
-                if not member.name.lower().endswith((".jpg", ".png", ".webp")):
-                    continue
-                index += 1
-                file = archive.extractfile(member)
-                if index % every or file is None:
-                    continue
-                hr = np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
-                height, width = (length // scale * scale for length in hr.shape[:2])
-                hr = hr[:height, :width]
-                yield _tensor(resize(hr, 1 / scale)), _tensor(hr)
-
-
-def _tensor(picture: np.ndarray) -> Tensor:
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
 
 
 if __name__ == "__main__":
