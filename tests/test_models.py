@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 import crispen
 from crispen import images, runtimes, zoo
@@ -85,3 +86,17 @@ def test_the_photographs_are_credited() -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == 427
     assert all(row["licence"] and row["photograph"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if (zoo.BUNDLED / name / "model-int8.onnx").is_file()]
+)
+@pytest.mark.parametrize(("paper", "ink"), [("white", "black"), ("#d8e8f4", "#102040")])
+def test_small_print_agrees_in_8_bits_to_45_db(name: str, paper: str, ink: str) -> None:
+    """Letters on a page drive some channels further than any photograph does."""
+    page = Image.new("RGB", (384, 240), paper)
+    words = "Every picture of 12,345 in all has LETTERS somewhere:\non signs & shirts - and so on, in PRINT (2026).\n"
+    ImageDraw.Draw(page).text((8, 8), words * 5, fill=ink, font=ImageFont.load_default(18))
+    lr = crispen.resize(np.array(page), 1 / zoo.find(name).scale)
+    fp32, int8 = (crispen.load(name, precision=precision)(lr) for precision in ("fp32", "int8"))
+    assert crispen.psnr(int8, fp32, channel="rgb") > 45

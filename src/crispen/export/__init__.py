@@ -21,7 +21,7 @@ import numpy as np
 from torch import nn
 
 from crispen.errors import ModelError, UsageError, require
-from crispen.export.calibration import flat_colours, generated_pictures, read_pictures
+from crispen.export.calibration import flat_colours, generated_pictures, read_pictures, small_print
 from crispen.export.folding import at_rest, folded
 from crispen.export.onnx import OPSET, OPSETS, describe, to_onnx
 from crispen.export.openvino import write_openvino
@@ -99,7 +99,7 @@ def export_onnx(
         opset: the version of the operators, one of `OPSETS`.
         size: width and height of the only pictures that it will take; by default it takes all, in any number.
         calibration: pictures (N, 3, H, W) in [0, 1]; given, the file computes in 8 bits, over ranges found on
-            every other one of them (and on flat colours), and is compared on the rest.
+            every other one of them (and on flat colours and small print), and is compared on the rest.
         weights: the generator's weights in the same folder, which the file then refers to for those that it takes
             as they are; by default it stands alone.
 
@@ -168,7 +168,7 @@ def _onnx_bytes(
 
 
 def _ranges(shipped: AnyGenerator, calibration: Sequence[Pixels]) -> dict[nn.Conv2d, Range]:
-    seen = [*calibration[::2], flat_colours()]
+    seen = [*calibration[::2], flat_colours(), *small_print()]
 
     def compute(ranges: Mapping[nn.Conv2d, Range]) -> Computation:
         return in_openvino(to_onnx(shipped, ranges=ranges).SerializeToString())

@@ -13,7 +13,8 @@ layers up to 8 dB nearer to the original, and whole pictures more than 1 dB.
 The ends of the range are the furthest seen, not a mean or quantile. Flat white drives some channels far beyond what
 texture does: over a range taken from 20 photographs alone, a white picture agreed with the original to 29 dB, and to
 49 where flat black and white had been among them. So the range always includes
-`crispen.export.calibration.flat_colours`, whatever else it is taken from.
+`crispen.export.calibration.flat_colours`, whatever else it is taken from; and `small_print`, as letters on white paper
+go further still: without, a page of them agreed to 29 to 47 dB.
 """
 
 from __future__ import annotations
