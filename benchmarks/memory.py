@@ -1,6 +1,6 @@
 """How much memory does a window take at its peak? Makes the figures in `crispen.upscaling.memory`.
 
-    python benchmarks/memory.py [--model srgan-x4] [--runtimes openvino torch] [--precisions bf16 fp32 int8]
+    python benchmarks/memory.py [--model srgan-x4-photo] [--runtimes openvino torch] [--precisions bf16 fp32 int8]
                                 [--sides 160 480 800] [--whole]
 
 For each runtime and precision, square windows of each side are enlarged, each in a process of its own, after a tiny one
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="srgan-x4")
+    parser.add_argument("--model", default="srgan-x4-photo")
     parser.add_argument("--runtimes", nargs="+", choices=["openvino", "torch"], default=["openvino", "torch"])
     parser.add_argument("--precisions", nargs="+", choices=["bf16", "fp32", "int8"], default=["bf16", "fp32"])
     parser.add_argument("--sides", type=int, nargs="+", default=[160, 480, 800])

@@ -68,7 +68,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="4000x3000")
     parser.add_argument("--format", default="jpg")
-    parser.add_argument("--model", default="srgan-x4")
+    parser.add_argument("--model", default="srgan-x4-photo")
     return parser.parse_args()
 
 

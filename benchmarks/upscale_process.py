@@ -1,6 +1,6 @@
 """How long ``crispen upscale`` takes on a photo, process to process, against the same network in eager fp32 torch.
 
-    python benchmarks/upscale_process.py [--picture PHOTO] [--model srgan-x4] [--repetitions 5]
+    python benchmarks/upscale_process.py [--picture PHOTO] [--model srgan-x4-photo] [--repetitions 5]
 
 Both read a picture, enlarge it ×4 and write a PNG, each time in a process of its own; they take turns. The torch side
 is `eager_upscale.py`, which does what the common scripts do. Printed are medians with their range, their ratio, and how
@@ -30,7 +30,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--picture", type=Path, help="default: a made 480x320 picture")
-    parser.add_argument("--model", default="srgan-x4")
+    parser.add_argument("--model", default="srgan-x4-photo")
     parser.add_argument("--repetitions", type=int, default=5)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -161,7 +161,7 @@ def test_precisions_that_cannot_be_are_refused(model: Model) -> None:
 
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
 def test_a_blend_lies_between_its_models(runtime: Literal["openvino", "torch"]) -> None:
-    model, faithful, batch = zoo.find("srgan-x4"), zoo.find("srresnet-x4"), noise(1, 3, 12, 12)
+    model, faithful, batch = zoo.find("srgan-x4"), zoo.find("compact-x4"), noise(1, 3, 12, 12)
 
     def enlarged(model: Model, blend: Blend | None = None) -> NDArray[np.float32]:
         return runtimes.open_runtime(model, runtime=runtime, device="cpu", precision="fp32", blend=blend)(

@@ -53,7 +53,7 @@ class GeneratorTable(Table):
     """Factor on the initial weights of each block's last convolution; 0.1 serves networks without batch norm."""
     init: str | None = None
     """Weights to start from: a bundled model's name, a model's or a run's folder, or a file, of any scale, or a sum of
-    such, as in ``runs/1 + srgan-x4 - srresnet-x4``; none if empty."""
+    such, as in ``runs/1 + srgan-x4 - compact-x4``; none if empty."""
 
 
 class DiscriminatorTable(Table):

@@ -41,7 +41,7 @@ class Start:
 def find_start(source: str) -> Start:
     """The weights that a text names: a model's name, a model's or a run's folder, or a file, or a sum of such.
 
-    In a sum, ``RUN + srgan-x4 - srresnet-x4``, the signs stand between blanks: what training against a discriminator
+    In a sum, ``RUN + srgan-x4 - compact-x4``, the signs stand between blanks: what training against a discriminator
     has changed is added to the weights of another run (Ilharco et al., "Editing Models with Task Arithmetic", ICLR
     2023). The discriminator is the first that one of them has.
 
