@@ -156,7 +156,7 @@ def _check_precision(
         raise UsageError("precision int8 needs runtime openvino")
     if precision == "int8" and model.int8 is None:
         raise ModelError(
-            f"the model {model.name} has no file in 8 bits; crispen export --int8 makes one of an srresnet"
+            f"the model {model.name} has no file in 8 bits; crispen export --int8 makes one"
         )
 
 
