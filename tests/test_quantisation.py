@@ -151,7 +151,7 @@ def test_a_network_that_bears_no_rounding_is_an_error() -> None:
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, std=0.3)
     with pytest.raises(
-        ModelError, match="no convolution of the network agrees in 8 bits with the original to 49 dB"
+        ModelError, match="no convolution of the network agrees in 8 bits with the original to 48 dB"
     ):
         affordable(generator, ranges, PICTURES, lambda chosen: computed(generator, chosen))
 

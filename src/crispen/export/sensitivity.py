@@ -20,12 +20,12 @@ from crispen.networks.generators import AnyGenerator, SRResNet
 
 Ranges = Mapping[nn.Conv2d, Range]
 
-TARGET = 47.0
+TARGET = 48.0
 """The PSNR in dB that the worst picture measured on shall reach: above `crispen.export.parity.MIN_AGREEMENT`, because
 other pictures may be harder, and drive some channels beyond the range seen on these.
 
-The worst are pages of small print. With 47, the worst of 45 others, in other words and fonts, agreed to 45.2 dB
-(compact-x4, srresnet-x4); with 49 to 46.2, but a tenth less time was saved.
+The worst are pages of small print. With 48, the worst of 45 others, in other words and fonts, agreed to 45.7 dB, with 47
+to 45.2, and another one to 44.96.
 """
 
 _SIDE = 48  # in pixels, of the pictures measured on: rounding is the same everywhere
