@@ -24,8 +24,8 @@ TARGET = 48.0
 """The PSNR in dB that the worst picture measured on shall reach: above `crispen.export.parity.MIN_AGREEMENT`, because
 other pictures may be harder, and drive some channels beyond the range seen on these.
 
-The worst are pages of small print. With 48, the worst of 45 others, in other words and fonts, agreed to 45.7 dB, with 47
-to 45.2, and another one to 44.96.
+The worst are pages of small print. With 48, the worst of 45 others, in other words and fonts, agreed to 45.7 dB, with
+47 to 45.2, and another one to 44.96.
 """
 
 _SIDE = 48  # in pixels, of the pictures measured on: rounding is the same everywhere
