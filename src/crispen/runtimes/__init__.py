@@ -155,9 +155,7 @@ def _check_precision(
     if precision == "int8" and runtime == "torch":
         raise UsageError("precision int8 needs runtime openvino")
     if precision == "int8" and model.int8 is None:
-        raise ModelError(
-            f"the model {model.name} has no file in 8 bits; crispen export --int8 makes one"
-        )
+        raise ModelError(f"the model {model.name} has no file in 8 bits; crispen export --int8 makes one")
 
 
 def _file_for(choice: Choice, model: Model) -> Path | None:
