@@ -88,9 +88,7 @@ def test_the_photographs_are_credited() -> None:
     assert all(row["licence"] and row["photograph"] for row in rows)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in NAMES if (zoo.BUNDLED / name / "model-int8.onnx").is_file()]
-)
+@pytest.mark.parametrize("name", [name for name in NAMES if zoo.find(name).int8])
 @pytest.mark.parametrize(("paper", "ink"), [("white", "black"), ("#d8e8f4", "#102040")])
 def test_small_print_agrees_in_8_bits_to_45_db(name: str, paper: str, ink: str) -> None:
     """Letters on a page drive some channels further than any photograph does."""

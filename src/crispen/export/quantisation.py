@@ -14,7 +14,7 @@ The ends of the range are the furthest seen, not a mean or quantile. Flat white 
 texture does: over a range taken from 20 photographs alone, a white picture agreed with the original to 29 dB, and to
 49 where flat black and white had been among them. So the range always includes
 `crispen.export.calibration.flat_colours`, whatever else it is taken from; and `small_print`, as letters on white paper
-go further still: without, a page of them agreed to 29 to 47 dB.
+go further still: without, pages of them agreed to 28 dB at worst.
 """
 
 from __future__ import annotations
