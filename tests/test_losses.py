@@ -13,6 +13,7 @@ from crispen.training.losses import (
     feature_matching_loss,
     gradient_penalty,
     grid_loss,
+    luma,
     perceptual_loss,
     texture_loss,
     total_variation_loss,
@@ -101,6 +102,13 @@ def test_gradient_penalty_of_a_linear_discriminator() -> None:
     assert penalty.item() == pytest.approx(weight.square().sum().item() / 2, rel=1e-5)
     penalty.backward()
     torch.testing.assert_close(weight.grad, weight.detach())
+
+
+def test_luma_is_brightness_and_blind_to_what_keeps_it() -> None:
+    gray = torch.rand(2, 1, 3, 4)
+    assert torch.allclose(luma(gray.expand(2, 3, 3, 4)), gray)
+    redder = torch.tensor([0.587, -0.299, 0.0]).reshape(1, 3, 1, 1)
+    assert torch.allclose(luma(gray + 0.3 * redder), luma(gray.expand(2, 3, 3, 4)))
 
 
 def test_the_grid_is_told_from_an_error_that_depends_on_the_content() -> None:

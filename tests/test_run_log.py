@@ -195,11 +195,12 @@ def test_without_tensorboard_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
 
 def test_a_run_says_where_its_numbers_come_from(tmp_path: Path) -> None:
     recipe = '{"title": "tiny"}'
-    write_run_info(tmp_path, recipe, seed=3, data=["photos"], command=["crispen", "train", "tiny"])
+    command = ["crispen", "train", "tiny"]
+    write_run_info(tmp_path, recipe, seed=3, precision="fp32", data=["photos"], command=command)
     assert (tmp_path / "recipe.json").read_text() == recipe + "\n"
     (start,) = json.loads((tmp_path / "environment.json").read_text())
     assert (start["seed"], start["data"]) == (3, ["photos"])
-    assert start["command"] == ["crispen", "train", "tiny"]
+    assert (start["command"], start["precision"]) == (command, "fp32")
     assert start["versions"]["crispen"] == __version__
     assert start["versions"]["torch"] == torch.__version__
     assert start["machine"]["threads"] == torch.get_num_threads()
@@ -208,7 +209,7 @@ def test_a_run_says_where_its_numbers_come_from(tmp_path: Path) -> None:
 
 def test_a_resumed_run_keeps_the_first_start(tmp_path: Path) -> None:
     for number, recipe in enumerate(("{}", "{}", '{"seed": 1}')):
-        write_run_info(tmp_path, recipe, seed=number, data=[], command=[])
+        write_run_info(tmp_path, recipe, seed=number, precision="bf16", data=[], command=[])
     starts = json.loads((tmp_path / "environment.json").read_text())
     assert [start["seed"] for start in starts] == [0, 1, 2]
     hashes = [start["recipe_sha256"] for start in starts]
@@ -219,7 +220,7 @@ def test_a_resumed_run_keeps_the_first_start(tmp_path: Path) -> None:
 def test_another_file_is_not_overwritten(tmp_path: Path, content: str) -> None:
     (tmp_path / "environment.json").write_text(content)
     with pytest.raises(DataError, match=r"environment\.json is not the list of starts"):
-        write_run_info(tmp_path, "{}", seed=0, data=[], command=[])
+        write_run_info(tmp_path, "{}", seed=0, precision="bf16", data=[], command=[])
     assert (tmp_path / "environment.json").read_text() == content
 
 

@@ -123,6 +123,19 @@ def test_stopping_and_resuming_changes_nothing(
         assert torch.equal(whole[name], resumed[name]), name
 
 
+@pytest.mark.parametrize("pixel_loss", ["l1", "mse"])
+def test_a_share_of_the_pixel_loss_compares_brightness(photos: Path, tmp_path: Path, pixel_loss: str) -> None:
+    def first_loss(share: float) -> float:
+        table = {"steps": 1, "pixel_loss": pixel_loss, "luma_share": share}
+        chosen = recipe(stage={"pretrain": table})
+        (step,) = train(chosen, data=[photos], run_dir=tmp_path / f"{share}")
+        return step.scalars["pixel_loss"]
+
+    channels, half, luma = (first_loss(share) for share in (0, 0.5, 1))
+    assert half == pytest.approx((channels + luma) / 2, rel=1e-5)
+    assert luma != pytest.approx(channels, rel=1e-3), "untrained, all channels err alike, but not the same"
+
+
 def test_the_seed_decides(photos: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         list(train(recipe(pretrain=2, seed=seed), data=[photos], run_dir=tmp_path / name))

@@ -1,8 +1,10 @@
-"""fp16 with scaled losses: it learns, steps whose gradients are infinite are left out, and resuming keeps the scale.
+"""What networks compute in: bf16 where there are units for it; and fp16 with scaled losses.
 
-Users get fp16 on GPUs only; torch computes it, slowly, on a processor, too, and so the whole of it is tried here.
+fp16 learns, steps whose gradients are infinite are left out, and resuming keeps the scale. Users get it on GPUs only;
+torch computes it, slowly, on a processor, too, and so the whole of it is tried here.
 """
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -16,13 +18,13 @@ from crispen.errors import UsageError
 from crispen.networks.weights import load_tensors
 from crispen.training import Recipe, train
 from crispen.training.checkpoint import newest_checkpoint
-from crispen.training.machine import make_arithmetic, make_fabric
+from crispen.training.machine import make_arithmetic, make_fabric, precision_of
 
 FIRST_SCALE = 65536.0
 """The scale that torch's scaler begins with; infinite gradients halve it."""
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def fp16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each run have a processor that computes in fp16, with a scaler of its own."""
 
@@ -54,6 +56,7 @@ def weights(run_dir: Path) -> dict[str, Tensor]:
     return load_tensors(run_dir / "weights.safetensors")[0]
 
 
+@pytest.mark.usefixtures("fp16")
 def test_fp16_learns_in_both_stages(photos: Path, tmp_path: Path) -> None:
     steps = list(train(recipe(pretrain=40, gan=4), data=[photos], run_dir=tmp_path / "run"))
     losses = [step.scalars["pixel_loss"] for step in steps if step.stage == "pretrain"]
@@ -63,6 +66,7 @@ def test_fp16_learns_in_both_stages(photos: Path, tmp_path: Path) -> None:
     assert all(np.isfinite(list(step.scalars.values())).all() for step in steps[-4:])
 
 
+@pytest.mark.usefixtures("fp16")
 def test_a_step_with_infinite_gradients_is_left_out_and_halves_the_scale(
     photos: Path, tmp_path: Path
 ) -> None:
@@ -87,6 +91,7 @@ def test_a_step_with_infinite_gradients_is_left_out_and_halves_the_scale(
     assert all(value.count_nonzero() == 0 for name, value in states[1].items() if ".adam/" in name)
 
 
+@pytest.mark.usefixtures("fp16")
 @pytest.mark.parametrize("stop_after", [2, 5])
 def test_a_resumed_run_goes_on_with_the_scaler_that_it_had(
     photos: Path, tmp_path: Path, stop_after: int
@@ -121,3 +126,44 @@ def test_fp16_is_refused_where_networks_are_sharded(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("crispen.training.machine.choose_device", gpu)
     with pytest.raises(UsageError, match="fsdp has no scaling of losses"):
         make_fabric(device="auto", precision="fp16", strategy="fsdp")
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *, units_for_bf16: bool) -> None:
+    monkeypatch.setattr("crispen.training.machine.supports_bf16", lambda _device: units_for_bf16)  # pyright: ignore
+
+
+@pytest.mark.parametrize(("units_for_bf16", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_bf16_where_there_are_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, units_for_bf16: bool, expected: str
+) -> None:
+    pretend(monkeypatch, units_for_bf16=units_for_bf16)
+    assert precision_of(make_fabric(device="cpu", precision="auto")) == expected
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_a_recipe_demands_is_done(
+    monkeypatch: pytest.MonkeyPatch, precision: Literal["fp32", "bf16"]
+) -> None:
+    for units_for_bf16 in (True, False):
+        pretend(monkeypatch, units_for_bf16=units_for_bf16)
+        assert precision_of(make_fabric(device="cpu", precision=precision)) == precision
+
+
+@pytest.mark.parametrize(
+    ("precision", "units_for_bf16", "told"),
+    [("bf16", False, True), ("bf16", True, False), ("auto", False, False), ("fp32", False, False)],
+)
+def test_who_demands_bf16_where_it_is_emulated_is_told(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    units_for_bf16: bool,
+    told: bool,
+) -> None:
+    pretend(monkeypatch, units_for_bf16=units_for_bf16)
+    short = recipe(pretrain=1, gan=1).model_copy(update={"precision": precision})
+    notes = [note for step in train(short, data=[photos], run_dir=tmp_path / "run") for note in step.notes]
+    assert any("emulates it" in note for note in notes) == told
+    (start,) = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert start["precision"] == ("bf16" if precision == "bf16" else "fp32")

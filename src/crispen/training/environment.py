@@ -25,18 +25,25 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def write_run_info(
-    run_dir: Path, recipe_json: str, *, seed: int, data: Sequence[str], command: Sequence[str]
+    run_dir: Path,
+    recipe_json: str,
+    *,
+    seed: int,
+    precision: str,
+    data: Sequence[str],
+    command: Sequence[str],
 ) -> None:
     """Keep the recipe as the run has it, overrides included, and add this start to ``environment.json``.
 
     That file is a list with one entry per start, the first start first: versions, machine, git commit of the working
-    directory, seed, command, data, time (UTC), and the SHA-256 of the recipe, which shows where a resumed run has
-    another one than before.
+    directory, seed, precision, command, data, time (UTC), and the SHA-256 of the recipe, which shows where a resumed
+    run has another one than before.
 
     Args:
         run_dir: the run's folder; made if need be.
         recipe_json: the recipe with every default filled in.
         seed: what all randomness of the run follows from.
+        precision: what the networks compute in on this machine.
         data: where the training pictures are.
         command: the command line; empty where the run was started from Python.
 
@@ -52,6 +59,7 @@ def write_run_info(
         "working_directory": str(Path.cwd()),
         "data": list(data),
         "seed": seed,
+        "precision": precision,
         "recipe_sha256": hashlib.sha256(recipe.encode()).hexdigest(),
         "git": describe_git(Path.cwd()),
         "versions": describe_versions(),

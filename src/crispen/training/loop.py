@@ -38,7 +38,7 @@ from crispen.training.checkpoint import (
 from crispen.training.data import Batch
 from crispen.training.environment import changed_keys, write_run_info
 from crispen.training.health import HealthMonitor
-from crispen.training.machine import leave, loss_scaler, make_fabric
+from crispen.training.machine import leave, loss_scaler, make_fabric, precision_of, warn_of_emulation
 from crispen.training.pictures import Pictures, open_pictures
 from crispen.training.prefetch import prefetched
 from crispen.training.previews import write_previews
@@ -138,12 +138,12 @@ def train(
     generator = cast(AnyGenerator, networks.generator.module)
     end = time.monotonic() + 60 * minutes
 
-    notes = _opening_notes(recipe, run_dir, pictures, checkpoint)
+    notes = warn_of_emulation(fabric) + _opening_notes(recipe, run_dir, pictures, checkpoint)
     with contextlib.ExitStack() as open_files:
         log = None
         if fabric.is_global_zero:
             notes += remove_unused(cache)
-            log = _open_run_dir(run_dir, recipe, data, command, resume_at=checkpoint)
+            log = _open_run_dir(run_dir, recipe, precision_of(fabric), data, command, resume_at=checkpoint)
             open_files.callback(log.close)
         run = Run(
             recipe=recipe, run_dir=run_dir, fabric=fabric, pictures=pictures, generator=generator,
@@ -231,6 +231,7 @@ def _check_parts(recipe: Recipe, fabric: Fabric) -> None:
 def _open_run_dir(
     run_dir: Path,
     recipe: Recipe,
+    precision: str,
     data: Sequence[str | Path],
     command: Sequence[str],
     *,
@@ -239,7 +240,14 @@ def _open_run_dir(
     """Write down what this run is, and open its log where the checkpoint left it."""
     run_dir.mkdir(parents=True, exist_ok=True)
     sources = [str(source) for source in data]
-    write_run_info(run_dir, recipe.model_dump_json(indent=2), seed=recipe.seed, data=sources, command=command)
+    write_run_info(
+        run_dir,
+        recipe.model_dump_json(indent=2),
+        seed=recipe.seed,
+        precision=precision,
+        data=sources,
+        command=command,
+    )
     position = (resume_at.position.stage, resume_at.position.step) if resume_at else None
     return RunLog(run_dir, tensorboard=recipe.tensorboard, resume_at=position)
 

@@ -33,6 +33,13 @@ PIXEL_LOSSES: dict[str, PixelLoss] = {
 }
 """By the name that a recipe uses; the paper's equation 4 is ``mse``."""
 
+_LUMA = 0.299, 0.587, 0.114  # BT.601
+
+
+def luma(pictures: Tensor) -> Tensor:
+    """The brightness of pictures, as BT.601 weighs the channels: (N, 3, H, W) to (N, 1, H, W)."""
+    return torch.einsum("nchw,c->nhw", pictures, pictures.new_tensor(_LUMA)).unsqueeze(1)
+
 
 def perceptual_loss(
     sr: Mapping[str, Tensor],
@@ -123,13 +130,11 @@ def texture_loss(sr: Tensor, hr: Tensor, *, scale: int, power: Literal["mean", "
 _WAVE_SIDE = 8
 _WIDE, _NARROW = 6, 2  # sides of the neighbourhoods, in places of waves
 _FAINT = 1e-5  # squared amplitude: below one of 255 levels nothing shows
-_LUMA = 0.299, 0.587, 0.114  # BT.601
 
 
 def _powers(pictures: Tensor, waves: Tensor) -> Tensor:
     """(N, 3, H, W) to the powers of ``waves`` at every fourth pixel, (N, number of waves, h, w)."""
-    luma = torch.einsum("nchw,c->nhw", pictures, pictures.new_tensor(_LUMA)).unsqueeze(1)
-    return functional.conv2d(luma, waves, stride=_WAVE_SIDE // 2).square()
+    return functional.conv2d(luma(pictures), waves, stride=_WAVE_SIDE // 2).square()
 
 
 def _amplitudes(powers: Tensor, *, side: int) -> Tensor:

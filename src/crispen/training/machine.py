@@ -19,14 +19,17 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from crispen.errors import UsageError
+from crispen.runtimes.hardware import supports_bf16
 from crispen.runtimes.torch import choose_device
 from crispen.training.sharding import shard
+
+Arithmetic = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def make_fabric(
     *,
     device: Literal["auto", "cpu", "cuda"],
-    precision: Literal["fp32", "bf16", "fp16"],
+    precision: Arithmetic,
     strategy: Literal["ddp", "fsdp"] = "ddp",
 ) -> Fabric:
     """Set up the device, or this process' one of several, which ``strategy`` then brings together.
@@ -57,13 +60,28 @@ def leave(fabric: Fabric) -> None:
         torch.distributed.destroy_process_group()
 
 
-def make_arithmetic(precision: Literal["fp32", "bf16", "fp16"], device_type: str) -> Precision:
+def make_arithmetic(precision: Arithmetic, device_type: str) -> Precision:
     """What networks compute in: for bf16 and fp16 torch's autocast, for fp16 with scaled losses, too."""
-    if precision == "fp32":
+    if precision == "fp32" or (precision == "auto" and not supports_bf16(device_type)):
         return Precision()
-    if precision == "bf16":
+    if precision in {"auto", "bf16"}:
         return MixedPrecision("bf16-mixed", device_type)
     return MixedPrecision("16-mixed", device_type, torch.amp.GradScaler(device_type))
+
+
+def precision_of(fabric: Fabric) -> str:
+    """What networks compute in, as a recipe names it."""
+    names = {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16"}
+    return names[fabric.strategy.precision.precision]
+
+
+def warn_of_emulation(fabric: Fabric) -> list[str]:
+    """A sentence where a recipe demands bf16 of a device that has no units for it; none elsewhere."""
+    if precision_of(fabric) != "bf16" or supports_bf16(fabric.device.type):
+        return []
+    return [
+        "this machine has no units for bf16 and emulates it, many times as slowly: precision=auto takes fp32 here"
+    ]
 
 
 def _processes(strategy: Literal["ddp", "fsdp"]) -> dict[str, Any]:

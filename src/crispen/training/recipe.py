@@ -261,6 +261,9 @@ class GeneratorStageTable(StageTable):
     large; the paper's targets are symmetric."""
     pixel_weight: NonNegativeFloat = 1.0
     """Weight of the pixel loss."""
+    luma_share: Share = 0.0
+    """Share of the pixel loss that compares brightness (BT.601's luma), of which eyes see more than of colour, and on
+    which PSNR is measured; the rest compares the three channels."""
     perceptual_weight: NonNegativeFloat = 0.0
     """Weight of the feature loss (equation 5)."""
     features: tuple[FeaturesTable, ...] = ()
@@ -336,8 +339,9 @@ class Recipe(Table):
     """What it takes, for ``crispen recipes``: time and hardware."""
     seed: int = Field(default=0, ge=0)
     """Decides the first weights and, with the step, every batch."""
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
-    """Arithmetic of the networks; weights and optimiser are fp32 always. fp16, with its scaling, is for older GPUs."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the networks; weights and optimiser are fp32 always. ``auto`` is bf16 where the device has units
+    for it, and fp32 elsewhere. fp16, with its scaling, is for older GPUs."""
     compile: Literal["no", "default", "reduce-overhead"] = "no"
     """torch.compile's mode; reduce-overhead has CUDA graphs."""
     strategy: Literal["ddp", "fsdp"] = "ddp"

@@ -24,6 +24,7 @@ from crispen.training.losses import (
     feature_matching_loss,
     gradient_penalty,
     grid_loss,
+    luma,
     perceptual_loss,
     texture_loss,
     total_variation_loss,
@@ -219,7 +220,7 @@ def _content(
     """How far a generated picture is from the true one: the terms that the recipe gives a weight."""
     sr, hr = sr.float(), batch.hr
     spread = 2 if table.pixel_range == "symmetric" else 1
-    terms = {"pixel_loss": PIXEL_LOSSES[table.pixel_loss](spread * sr, spread * hr)}
+    terms = {"pixel_loss": _pixel_loss(spread * sr, spread * hr, table)}
     with fabric.autocast():
         if table.perceptual_weight:
             distances = [features.distance(sr, hr) for features in judges.features]
@@ -234,6 +235,13 @@ def _content(
     if table.total_variation_weight:
         terms["total_variation_loss"] = total_variation_loss(spread * sr)
     return terms
+
+
+def _pixel_loss(sr: Tensor, hr: Tensor, table: GeneratorStageTable) -> Tensor:
+    difference, share = PIXEL_LOSSES[table.pixel_loss], table.luma_share
+    if not share:
+        return difference(sr, hr)
+    return (1 - share) * difference(sr, hr) + share * difference(luma(sr), luma(hr))
 
 
 def _weighted_content(terms: Terms, table: GeneratorStageTable) -> Tensor:
