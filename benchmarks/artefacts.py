@@ -6,11 +6,11 @@
     python benchmarks/artefacts.py --pictures FOLDER --denser 3 WEIGHTS.safetensors
 
 Each picture is reduced by the scale with MATLAB's bicubic, or with ``--degrade`` spoilt as that recipe spoils its
-crops, and enlarged again (bf16). Means over every 5th picture of the folder: PSNR on luma; checkerboard energy
-(`crispen.training.health.checkerboard_energy`, 0.3 for photographs); fine detail against the truth's
-(`crispen.evaluation.texture_energy`); with the weights of SqueezeNet 1.1, the distance of features
-(`crispen.evaluation.FeatureDistance`). Then, on pictures of a single colour and of 255, the largest error,
-and the standard deviation between the places in the square that a pixel becomes.
+crops, and enlarged again, in bf16 where there are units for it. Means over every 5th picture of the folder: PSNR on
+luma; checkerboard energy (`crispen.training.health.checkerboard_energy`, 0.3 for photographs); fine detail against
+the truth's (`crispen.evaluation.texture_energy`); with the weights of SqueezeNet 1.1, the distance of features
+(`crispen.evaluation.FeatureDistance`). Then, on pictures of a single colour and of 255, the largest error, and the
+standard deviation between the places in the square that a pixel becomes.
 With ``--strength``, all this of weights between those of two files; with ``--denser 3``, of the pictures at a third of
 their size, where detail is as dense as in small pictures of large scenes.
 """
@@ -32,6 +32,7 @@ from crispen import images, psnr, resize
 from crispen.evaluation import FeatureDistance, texture_energy
 from crispen.networks.generators import AnyGenerator
 from crispen.networks.weights import load_generator
+from crispen.runtimes import supports_bf16
 from crispen.training.degradation import degrade_repeatably
 from crispen.training.health import checkerboard_energy
 from crispen.training.recipe import DegradationTable
@@ -104,7 +105,7 @@ def truth(file: Path, times: int) -> Bytes:
 def enlarge(generator: AnyGenerator, lr: Bytes) -> Bytes:
     """(H, W, 3) to (scale·H, scale·W, 3)."""
     batch = torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=supports_bf16("cpu")):
         sr = generator(batch).float().clamp(0, 1)
     return (255 * sr[0]).round().byte().permute(1, 2, 0).numpy()
 

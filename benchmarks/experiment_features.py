@@ -27,6 +27,7 @@ from crispen.evaluation import texture_energy
 from crispen.networks.features import load_features
 from crispen.networks.generators import AnyGenerator
 from crispen.networks.weights import load_generator
+from crispen.runtimes import supports_bf16
 from crispen.training import train
 from crispen.training.data import Dataset, open_dataset
 from crispen.training.health import checkerboard_energy
@@ -125,7 +126,7 @@ def gradient(
 
 @torch.inference_mode()
 def enlarge(generator: AnyGenerator, lr: Tensor) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=supports_bf16("cpu")):
         return generator(lr).float().clamp(0, 1)
 
 
