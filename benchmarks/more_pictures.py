@@ -33,8 +33,9 @@ Item = TypeVar("Item")
 SIDE = 480
 """Of the pictures of shapes, which are drawn twice as large and then reduced."""
 LEAST_SIDE = 132
+"""Of turned photographs: what is smaller is left out."""
 COVERED = 2.2
-"""Area of all shapes of a picture, as a share of its own: a tenth of it stays uncovered."""
+"""Area of the squares around all shapes of a picture, as a share of its own; half of it, about, stays uncovered."""
 
 
 def main() -> None:
@@ -72,7 +73,7 @@ def turned(photo: Bytes, random: np.random.Generator) -> Bytes | None:
     if side < LEAST_SIDE:
         return None
     box = (width - inner / 2, height - inner / 2, width + inner / 2, height + inner / 2)
-    return np.asarray(double.resize((side, side), Image.Resampling.BICUBIC, box, reducing_gap=None))
+    return np.asarray(double.resize((side, side), Image.Resampling.BICUBIC, box))
 
 
 def shapes(
@@ -101,7 +102,7 @@ def shapes(
 
 
 def _sizes(large: int, random: np.random.Generator) -> list[int]:
-    """Sizes of shapes, whose density falls with the third power; small ones are behind or anywhere."""
+    """Sizes of shapes, whose density falls with the third power; large ones are behind, or anywhere."""
     least, most = 2 * math.exp(random.uniform(math.log(5), math.log(24))), 0.6 * large
     sizes: list[int] = []
     while sum(size**2 for size in sizes) < COVERED * large**2:

@@ -62,9 +62,11 @@ def leave(fabric: Fabric) -> None:
 
 def make_arithmetic(precision: Arithmetic, device_type: str) -> Precision:
     """What networks compute in: for bf16 and fp16 torch's autocast, for fp16 with scaled losses, too."""
-    if precision == "fp32" or (precision == "auto" and not supports_bf16(device_type)):
+    if precision == "auto":
+        precision = "bf16" if supports_bf16(device_type) else "fp32"
+    if precision == "fp32":
         return Precision()
-    if precision in {"auto", "bf16"}:
+    if precision == "bf16":
         return MixedPrecision("bf16-mixed", device_type)
     return MixedPrecision("16-mixed", device_type, torch.amp.GradScaler(device_type))
 
