@@ -1,14 +1,17 @@
-"""More training pictures out of few: photographs turned by any angle, and shapes that hide each other.
+"""More training pictures out of few: photographs turned, or laid over each other, and shapes that hide each other.
 
-    python benchmarks/more_pictures.py FOLDER --data SHARD... [--shapes 220] [--fonts FONT.ttf...] [--seed 7]
+    python benchmarks/more_pictures.py FOLDER --data SHARD... [--laid 0] [--shapes 220] [--fonts FONT.ttf...] [--seed 7]
 
-FOLDER/turned gets each photograph turned and reduced by 1.25 to 1.6, as far as none of its border shows: the same
-textures with edges in other directions. FOLDER/shapes gets pictures of discs, bars, blobs, letters and lines that
-hide each other, their sizes distributed by a power law as those of natural scenes are (Lee, Mumford and Huang,
-"Occlusion Models for Natural Images", IJCV 2001), filled with a photograph's colours, with stripes, noise and pieces
-of photographs: sharp edges, corners and crossings of every kind. Such pictures alone teach a network to restore
-photographs nearly as well (Achddou, Gousseau and Ladjal, "Synthetic images as a regularity prior for image restoration
-neural networks", SSVM 2021); here they are a sixth of what is trained on, beside photographs.
+FOLDER/turned gets each photograph turned by 8 to 82 degrees and reduced by 1.25 to 1.6, as far as none of its border
+shows: the same textures with edges in other directions. FOLDER/laid gets weighted means of two photographs, as on a
+film exposed twice: reducing is linear, so such a picture and its small version belong together as any other two do
+(after Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, and, for super-resolution, Yoo et al.,
+"Rethinking Data Augmentation for Image Super-resolution", CVPR 2020). FOLDER/shapes gets pictures of discs, bars,
+blobs, letters and lines that hide each other, their sizes distributed by a power law as those of natural scenes are
+(Lee, Mumford and Huang, "Occlusion Models for Natural Images", IJCV 2001), filled with a photograph's colours, with
+stripes, noise and pieces of photographs: sharp edges, corners and crossings of every kind. Such pictures alone teach
+a network to restore photographs nearly as well (Achddou, Gousseau and Ladjal, "Synthetic images as a regularity prior
+for image restoration neural networks", SSVM 2021); here they are a sixth of what is trained on, beside photographs.
 """
 
 from __future__ import annotations
@@ -44,18 +47,22 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="photographs")
+    parser.add_argument("--laid", type=int, default=0, metavar="COUNT")
     parser.add_argument("--shapes", type=int, default=220, metavar="COUNT")
     parser.add_argument("--fonts", type=Path, nargs="*", default=[], metavar="FONT.ttf")
     parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
     dataset = open_dataset(arguments.data, scale=4, patch_size=4, cache=arguments.folder / "cache")
     photos = [dataset.hr(index) for index in range(len(dataset))]
-    for kind in ("turned", "shapes"):
+    for kind in ("turned", "laid", "shapes"):
         (arguments.folder / kind).mkdir(parents=True, exist_ok=True)
     for index, photo in enumerate(photos):
         picture = turned(photo, np.random.default_rng([arguments.seed, 0, index]))
         if picture is not None:
             _write(picture, arguments.folder / "turned" / f"{index:04}.png")
+    for index in range(arguments.laid):
+        random = np.random.default_rng([arguments.seed, 2, index])
+        _write(laid_over(photos, random), arguments.folder / "laid" / f"{index:04}.png")
     for index in range(arguments.shapes):
         random = np.random.default_rng([arguments.seed, 1, index])
         _write(shapes(photos, random, fonts=arguments.fonts), arguments.folder / "shapes" / f"{index:04}.png")
@@ -74,6 +81,18 @@ def turned(photo: Bytes, random: np.random.Generator) -> Bytes | None:
         return None
     box = (width - inner / 2, height - inner / 2, width + inner / 2, height + inner / 2)
     return np.asarray(double.resize((side, side), Image.Resampling.BICUBIC, box))
+
+
+def laid_over(photos: Sequence[Bytes], random: np.random.Generator) -> Bytes:
+    """Two of the photographs, one of them mirrored or turned, as on a film exposed twice, with the contrast of one."""
+    below, above = _any(photos, random), _any(photos, random)
+    above = np.rot90(above[:, ::-1] if random.random() < 0.5 else above, int(random.integers(4)))
+    height, width = min(len(below), len(above)), min(len(below[0]), len(above[0]))
+    share = np.float32(random.uniform(0.3, 0.7))
+    picture = share * below[:height, :width] + (1 - share) * above[:height, :width]
+    contrast = share * below.std() + (1 - share) * above.std()
+    picture = picture.mean() + (picture - picture.mean()) * contrast / (picture.std() + 1e-3)
+    return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
 
 
 def shapes(

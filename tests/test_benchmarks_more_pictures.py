@@ -40,6 +40,18 @@ def test_of_a_small_photo_too_little_is_left(script: Any) -> None:
     assert script.turned(photo(160), np.random.default_rng(0)) is None
 
 
+def test_of_photos_laid_over_each_other_both_show_with_the_contrast_of_one(script: Any) -> None:
+    red, blue = np.full((2, 64, 80, 3), 100, np.uint8)
+    red[::2, ..., 0] = 200
+    blue[..., ::2, 2] = 200
+    pictures = [script.laid_over([red, blue], np.random.default_rng(seed)) for seed in range(20)]
+    assert all(64 in picture.shape for picture in pictures)
+    spreads = np.array([picture.std((0, 1)) for picture in pictures])
+    assert (spreads[:, [0, 2]].min(1) > 10).sum() >= 5, "of two photos a half of the pairs differ"
+    assert (spreads[:, 1] < 1).all()
+    assert all(picture.std() == pytest.approx(red.std(), rel=0.02) for picture in pictures)
+
+
 def test_shapes_are_repeatable_and_all_differ(script: Any) -> None:
     photos = [photo(60), photo(50, seed=1)]
     one, again, other = (script.shapes(photos, np.random.default_rng(seed), side=48) for seed in (1, 1, 2))

@@ -15,6 +15,7 @@ from crispen.training.losses import (
     grid_loss,
     luma,
     perceptual_loss,
+    psnr_loss,
     texture_loss,
     total_variation_loss,
 )
@@ -209,3 +210,17 @@ def test_charbonniers_loss_is_absolute_but_for_its_tip() -> None:
     (one,) = torch.autograd.grad(charbonnier_loss(tip + 1e-4, hr), tip)
     (two,) = torch.autograd.grad(charbonnier_loss(tip + 2e-4, hr), tip)
     torch.testing.assert_close(two, 2 * one, rtol=0.05, atol=0)  # a parabola near 0
+
+
+def test_the_psnr_loss_is_the_mean_of_the_shortfalls_and_flat_pictures_do_not_drown_others() -> None:
+    hr = torch.full((2, 3, 4, 4), 0.5)
+    sr = hr.clone()
+    sr[0] += 0.1  # 20 dB, so 30 short of 50
+    sr[1] -= 0.01  # 40 dB; 10.4 short of where it levels off
+    assert float(PIXEL_LOSSES["psnr"](sr, hr)) == pytest.approx((30.004 + 10.414) / 2, abs=0.001)
+    same = hr.clone().requires_grad_()
+    loss = psnr_loss(same, hr)
+    loss.backward()
+    assert loss.item() == 0
+    assert same.grad is not None
+    assert (same.grad == 0).all()

@@ -26,10 +26,25 @@ def charbonnier_loss(sr: Tensor, hr: Tensor) -> Tensor:
     return ((sr - hr).square() + CHARBONNIER_EPSILON**2).sqrt().mean()
 
 
+PSNR_CEILING = 50.0
+"""dB: how near to the truth is near enough. A flat crop, on which PSNR has no bound, would drown all others."""
+
+
+def psnr_loss(sr: Tensor, hr: Tensor) -> Tensor:
+    """By how many decibels PSNR is short of 50, where it levels off: (N, C, H, W) in [0, 1] to the mean, a scalar.
+
+    PSNR is a mean over pictures of logarithms; the mean of squared differences leaves the say to the few pictures
+    whose errors are large. (Chen et al., "HINet", CVPR Workshops 2021, train on PSNR; the ceiling is ours.)
+    """
+    squared = (sr - hr).square().flatten(1).mean(1)
+    return 10 * torch.log10(1 + squared * 10 ** (PSNR_CEILING / 10)).mean()
+
+
 PIXEL_LOSSES: dict[str, PixelLoss] = {
     "l1": functional.l1_loss,
     "mse": functional.mse_loss,
     "charbonnier": charbonnier_loss,
+    "psnr": psnr_loss,
 }
 """By the name that a recipe uses; the paper's equation 4 is ``mse``."""
 

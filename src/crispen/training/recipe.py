@@ -253,9 +253,9 @@ class GeneratorStageTable(StageTable):
     """What moves the generator's weights: Adam, or Muon, which makes the steps of convolutions equally large in all
     directions (Jordan et al. 2024) and comes further in as many; its learning rates are like Adam's. The discriminator
     has Adam."""
-    pixel_loss: Literal["l1", "mse", "charbonnier"] = "mse"
-    """Mean absolute or mean squared difference of the pixels (equation 4), or Charbonnier's: absolute, with a tip that
-    is rounded within a quarter of one of 255 levels."""
+    pixel_loss: Literal["l1", "mse", "charbonnier", "psnr"] = "mse"
+    """Mean absolute or mean squared difference of the pixels (equation 4); Charbonnier's: absolute, with a tip that is
+    rounded within a quarter of one of 255 levels; or by how many decibels each crop's PSNR is short of 50."""
     pixel_range: Literal["unit", "symmetric"] = "unit"
     """Whether pixels are compared in [0, 1] or in [-1, 1], where differences are twice and squared ones four times as
     large; the paper's targets are symmetric."""
