@@ -26,6 +26,7 @@ from crispen.errors import ModelError, UsageError
 from crispen.export import export_onnx
 from crispen.networks.weights import load_generator
 from crispen.runtimes.openvino import load_openvino
+from files import pipe
 
 RECIPE = """
 title = "for tests"
@@ -170,6 +171,18 @@ def test_nothing_is_overwritten_without_force(tiny_model: Path) -> None:
     assert Path("a-x4.png").read_text() == "mine"
     assert crispen_says("upscale", "a.png", "--model", tiny_model, "--force").exit_code == 0
     assert pixels_of("a-x4.png").shape == (64, 80, 3)
+
+
+def test_a_pipe_is_not_replaced_even_with_force(tiny_model: Path) -> None:
+    save("a.png")
+    for arguments in (["-o", pipe(Path("b.png"))], ["--report", pipe(Path("report.json")), "-o", "c.png"]):
+        for force in ([], ["--force"]):
+            result = crispen_says("upscale", "a.png", *arguments, *force, "--model", tiny_model)
+            (line,) = error_lines(result)
+            assert line == f"{arguments[1]} is a pipe, and only files are replaced"
+            assert result.exit_code == 1
+            assert Path(arguments[1]).is_fifo()
+    assert names() == ["a.png", "b.png", "report.json"]
 
 
 def test_of_two_results_of_one_name_the_later_is_refused_and_the_others_are_made(tiny_model: Path) -> None:
@@ -491,6 +504,17 @@ def test_bad_folders_and_files_are_one_line(benchmark: Path, options: Sequence[s
     (line,) = error_lines(result)
     assert message in line
     assert "force=True" not in line
+    assert names("set") == ["a.png", "b.png"]
+    np.testing.assert_array_equal(pixels_of("set/a.png"), before)
+
+
+@pytest.mark.parametrize("option", ["--json", "--sheet", "--save"])
+def test_the_benchmark_itself_is_not_replaced_even_with_force(benchmark: Path, option: str) -> None:
+    before = pixels_of("set/a.png")
+    path = "set" if option == "--save" else "set/a.png"
+    options = ["--model", "bicubic", "--benchmark", benchmark, option, path, "--force"]
+    (line,) = error_lines(crispen_says("evaluate", *options))
+    assert line == f"{Path('set/a.png')} cannot be written: it is a picture of the benchmark"
     assert names("set") == ["a.png", "b.png"]
     np.testing.assert_array_equal(pixels_of("set/a.png"), before)
 

@@ -29,6 +29,7 @@ from crispen.evaluation import (
     standard,
     write_report,
 )
+from files import pipe
 
 Bytes = NDArray[np.uint8]
 
@@ -227,6 +228,14 @@ def test_a_report_is_not_overwritten_and_needs_a_folder(folder: Path, tmp_path: 
         write_report(report, tmp_path / "missing" / "report.json")
     with pytest.raises(DataError, match="is a folder"):
         write_report(report, tmp_path, force=True)
+
+
+def test_a_report_replaces_no_pipe(folder: Path, tmp_path: Path) -> None:
+    report = evaluate(bicubic(4), open_benchmark(folder, scale=4)).result
+    path = pipe(tmp_path / "report.json")
+    with pytest.raises(DataError, match="is a pipe, and only files are replaced"):
+        write_report(report, path, force=True)
+    assert path.is_fifo()
 
 
 def test_a_perfect_score_is_strict_json() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from crispen.errors import DataError
 from crispen.files import published
+from files import pipe
 
 
 def test_a_file_appears_when_it_is_finished(tmp_path: Path) -> None:
@@ -52,3 +53,20 @@ def test_it_is_as_readable_as_any_other_file(tmp_path: Path) -> None:
     with published(tmp_path / "a.bin", error=DataError) as temporary:
         temporary.touch()
     assert (tmp_path / "a.bin").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_pipe_is_never_replaced(tmp_path: Path, meanwhile: bool) -> None:
+    path = tmp_path / "a.bin"
+    if not meanwhile:
+        pipe(path)
+
+    def write() -> None:
+        with published(path, error=DataError) as temporary:
+            temporary.write_bytes(b"new")
+            pipe(path)
+
+    with pytest.raises(DataError, match=r"a\.bin is a pipe, and only files are replaced$"):
+        write()
+    assert path.is_fifo()
+    assert list(tmp_path.iterdir()) == [path]

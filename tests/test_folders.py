@@ -214,6 +214,29 @@ def test_a_report_replaces_an_earlier_one_and_nothing_else(tiny_model: Path) -> 
     assert json.loads(Path("mine.json").read_text())["counts"]["done"] == 1
 
 
+@pytest.mark.parametrize("report", ["a.png", "link.png", "taken.png", "new.png"])
+def test_a_report_replaces_no_picture_and_no_result(tiny_model: Path, report: str) -> None:
+    content = save("a.png").read_bytes()
+    Path("link.png").symlink_to("a.png")
+    save("taken.png")
+    output = "taken.png" if report == "taken.png" else "new.png"
+    options = ["-o", output, "--report", report, "--force", "--model", tiny_model]
+    result = crispen_says("upscale", "a.png", *options)
+    said = f"--report {report} would replace a picture: it must have a name of its own"
+    assert (error_lines(result), result.exit_code) == ([said], 2)
+    assert names() == ["a.png", "link.png", "taken.png"]
+    assert Path("a.png").read_bytes() == content
+
+
+def test_a_report_does_not_replace_what_cannot_be_enlarged_either(tiny_model: Path) -> None:
+    save("a.png")
+    save("a-x4.png")
+    inputs = ["a.png", "a-x4.png"]  # the first of which would overwrite the second
+    options = ["--report", "a.png", "--force", "--model", tiny_model]
+    (line,) = error_lines(crispen_says("upscale", *inputs, *options))
+    assert line.startswith("--report a.png would replace a picture")
+
+
 def test_a_report_that_may_not_be_written_is_said_before_the_work(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

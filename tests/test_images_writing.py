@@ -33,6 +33,8 @@ from crispen.images import (
     write,
     write_rows,
 )
+from crispen.images._publishing import published
+from files import pipe
 
 HEIGHT, WIDTH = 20, 28
 HEIF_AND_JXL = [
@@ -433,6 +435,27 @@ def test_nowhere_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(Path, "open", refuse)
     assert refusal(picture, tmp_path / "a.png") == "cannot be written: Permission denied"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_pipe_is_never_replaced(tmp_path: Path, force: bool) -> None:
+    path = pipe(tmp_path / "a.png")
+    (tmp_path / "link.png").symlink_to(path)
+    for name in ("a.png", "link.png"):
+        said = "is a pipe, and only files are replaced"
+        assert refusal(from_array(ramp(3)), tmp_path / name, force=force) == said
+        with pytest.raises(PictureError, match=said):
+            check_destination(tmp_path / name, force=force)
+    assert path.is_fifo()
+    assert names(tmp_path) == ["a.png", "link.png"]
+
+
+def test_a_pipe_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    with pytest.raises(PictureError, match="is a pipe"), published(path, force=True):
+        pipe(path)
+    assert path.is_fifo()
+    assert names(tmp_path) == ["a.png"]
 
 
 def test_the_destination_can_be_checked_beforehand(tmp_path: Path) -> None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from crispen.errors import CrispenError
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 @contextmanager
@@ -21,18 +30,61 @@ def published(path: Path, *, error: type[CrispenError]) -> Generator[Path]:
 
     Args:
         path: the file to make; its folder must exist.
-        error: what to raise where the system refuses, as on a full disk.
+        error: what to raise where the system refuses, as on a full disk, and what `check_replaceable` raises.
     """
+    check_replaceable(path, error=error)
     temporary = path.with_name(f".crispen-{secrets.token_hex(8)}{path.suffix}")
     try:
         yield temporary
         flush(temporary)
+        check_replaceable(path, error=error)
         temporary.replace(path)
     except OSError as reason:
         raise error(f"{path} cannot be written: {reason.strerror or reason}") from reason
     finally:
         with suppress(OSError):  # as where there is no such folder, which has been said by now
             temporary.unlink(missing_ok=True)
+
+
+def kind_of(path: Path) -> str | None:
+    """Say what a name leads to where that is neither a file nor a folder nor free: ``a pipe``, ``a device``."""
+    try:
+        return _KINDS.get(stat.S_IFMT(path.stat().st_mode))
+    except OSError:  # nothing is there, or nobody may look
+        return None
+
+
+def irreplaceable(path: Path) -> str | None:
+    """Say why nothing may take the place of a pipe, a device or a socket, which others use; None for all else."""
+    kind = kind_of(path)
+    return kind and f"{path} is {kind}, and only files are replaced"
+
+
+def check_replaceable(path: Path, *, error: type[CrispenError]) -> None:
+    """Raise ``error`` for what is `irreplaceable`."""
+    fault = irreplaceable(path)
+    if fault is not None:
+        raise error(fault)
+
+
+def give_name(temporary: Path, target: Path, *, force: bool) -> None:
+    """Give a finished file its name; without ``force`` only if the name is still free.
+
+    The file may keep its temporary name, too. Raises `FileExistsError` where the name is taken, and `OSError` where
+    the system refuses.
+    """
+    if force:
+        with suppress(FileNotFoundError):
+            shutil.copymode(target, temporary)  # replacing a private file leaves it private
+        temporary.replace(target)
+        return
+    try:
+        target.hardlink_to(temporary)  # unlike a rename, fails where the name is taken
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: claim the name, then replace the claim
+        target.open("xb").close()
+        temporary.replace(target)
 
 
 def locked(file: IO[bytes] | int) -> bool:

@@ -107,6 +107,7 @@ def evaluate(
         evaluation.check_report_path(json, force=force)
     if sheet is not None:
         images.check_destination(sheet, force=force)
+    pictures.check_apart(*filter(None, (json, sheet)))
     running = evaluation.evaluate(method, pictures, save=save, force=force, beside=beside)
     crops = evaluation.Sheet([method, *others], pictures)
     follow(running, total=len(running), label=f"{method.name} on {pictures.name}")

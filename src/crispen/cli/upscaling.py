@@ -107,6 +107,8 @@ def upscale(
             ends.inputs, output=ends.output, naming=naming, search=search, encoding=wishes.encoding,
             max_megapixels=max_megapixels, frame=film.frame, force=force, skip_existing=skip_existing,
         )  # fmt: skip
+        if report is not None:
+            jobs.check_report_apart(report, plan)
         _check_kinds(
             [*plan.jobs, *plan.skipped],
             films={

@@ -7,6 +7,7 @@ gray pictures become RGB ones of three equal channels, as the field does it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -68,6 +69,13 @@ class Benchmark:
             hr = _crop(_read(hr_path), protocol=self.protocol, path=hr_path)
             lr = self._make_lr(hr) if self.lr_paths is None else self._read_lr(self.lr_paths[index], hr=hr)
             yield Pair(name=hr_path.stem, lr=lr, hr=hr)
+
+    def check_apart(self, *written: Path) -> None:
+        """Raise `DataError` for a file that would replace one of these pictures."""
+        pictures = {os.path.realpath(path) for path in (*self.hr_paths, *(self.lr_paths or ()))}
+        for path in written:
+            if os.path.realpath(path) in pictures:
+                raise DataError(f"{path} cannot be written: it is a picture of the benchmark")
 
     def _make_lr(self, hr: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.reduction is not None:

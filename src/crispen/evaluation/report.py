@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from crispen.evaluation.benchmarks import Benchmark, Pair
 from crispen.evaluation.methods import Method
 from crispen.evaluation.metrics import psnr, ssim
 from crispen.evaluation.protocol import Protocol
+from crispen.files import check_replaceable, published
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -176,7 +176,7 @@ def evaluate(
 
     Raises:
         UsageError: for scales that differ.
-        DataError: for a ``save`` that cannot be made or written to.
+        DataError: for a ``save`` that cannot be made or written to, or that is the benchmark itself.
         PictureError: for a picture in ``save`` that exists already. Iterating raises what reading the
             benchmark and the method raise.
     """
@@ -188,28 +188,25 @@ def evaluate(
             )
     if save is not None:
         _make_folder(save)
-        for hr_path in benchmark.hr_paths:
-            images.check_destination(save / f"{hr_path.stem}.png", force=force)
+        results = [save / f"{hr_path.stem}.png" for hr_path in benchmark.hr_paths]
+        for path in results:
+            images.check_destination(path, force=force)
+        benchmark.check_apart(*results)
     return Evaluation(method, benchmark, save=save, beside=beside)
 
 
 def write_report(report: Report, path: Path, *, force: bool = False) -> None:
     """Write a report as JSON, whole or not at all; what it raises is what `check_report_path` raises."""
     check_report_path(path, force=force)
-    temporary = path.with_name(f".crispen-{secrets.token_hex(8)}.json")
-    try:
+    with published(path, error=DataError) as temporary:
         temporary.write_text(report.to_json(), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_report_path(path: Path, *, force: bool = False) -> None:
     """Raise `DataError` where no report can be written, before the pictures are measured."""
     if path.is_dir():
         raise DataError(f"{path} is a folder, so no report can be written there")
+    check_replaceable(path, error=DataError)
     if not path.parent.is_dir():
         raise DataError(f"{path} cannot be written: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from crispen.errors import PictureError
-from crispen.files import locked
+from crispen.files import check_replaceable, give_name, locked
 from crispen.images._paths import shown
 from crispen.images._vips import because, vips
 
@@ -40,8 +39,9 @@ def published(path: Path, *, force: bool) -> Generator[Path]:
     """Yield a temporary file beside ``path``, which becomes it at the end, and is gone after any failure.
 
     What the body raises goes through as it is. Raises `PictureError` where the system refuses, and where
-    ``path`` exists without ``force``.
+    ``path`` exists without ``force``, or is no file.
     """
+    check_replaceable(path, error=PictureError)
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".crispen-{secrets.token_hex(_TOKEN_BYTES)}{target.suffix}")
     vips().vips_lib.vips_error_clear()
@@ -55,8 +55,9 @@ def published(path: Path, *, force: bool) -> Generator[Path]:
                 os.fsync(held.fileno())
             if os.name == "nt":
                 held.close()  # Windows gives no new name to a file that is open
+            check_replaceable(path, error=PictureError)
             with said_of_writing(path), _said_to_exist(path):
-                _publish(temporary, target, force=force)
+                give_name(temporary, target, force=force)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -76,19 +77,3 @@ def _said_to_exist(path: Path) -> Generator[None]:
         yield
     except FileExistsError:
         raise exists(path) from None
-
-
-def _publish(temporary: Path, target: Path, *, force: bool) -> None:
-    """Give the finished file its name; without ``force`` only if the name is still free."""
-    if force:
-        with suppress(FileNotFoundError):
-            shutil.copymode(target, temporary)  # replacing a private file leaves it private
-        temporary.replace(target)
-        return
-    try:
-        target.hardlink_to(temporary)  # unlike a rename, fails where the name is taken
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links: claim the name, then replace the claim
-        target.open("xb").close()
-        temporary.replace(target)

@@ -42,6 +42,7 @@ from typing import cast
 import numpy as np
 
 from crispen.errors import PictureError, UsageError
+from crispen.files import check_replaceable
 from crispen.images import _exif, _netpbm, _xmp
 from crispen.images._metadata import ATTACHMENTS
 from crispen.images._opened import Animation
@@ -186,6 +187,7 @@ def _check_place(path: Path, *, force: bool) -> None:
     """Refuse what is taken or nowhere."""
     if path.is_dir():
         raise PictureError(f"{shown(path)} is a folder, so no picture can be written there")
+    check_replaceable(path, error=PictureError)
     if not path.parent.is_dir():
         raise PictureError(f"{shown(path)} cannot be written: there is no folder {shown(path.parent)}")
     if path.exists() and not force:

@@ -11,10 +11,10 @@
 from crispen.jobs.enlarging import Enlarger, FilmWishes
 from crispen.jobs.finding import Failure, Search, is_film
 from crispen.jobs.planning import Job, Plan, folders, plan
-from crispen.jobs.report import Report, check_report_path
+from crispen.jobs.report import Report, check_report_apart, check_report_path
 from crispen.jobs.running import Done, Made, Moved, Running, Skipped
 
 __all__ = [
     "Done", "Enlarger", "Failure", "FilmWishes", "Job", "Made", "Moved", "Plan", "Report", "Running", "Search",
-    "Skipped", "check_report_path", "folders", "is_film", "plan",
+    "Skipped", "check_report_apart", "check_report_path", "folders", "is_film", "plan",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from crispen import images
 from crispen.errors import CrispenError, PictureError, UsageError
+from crispen.files import irreplaceable
 from crispen.images import Encoding
 from crispen.jobs.finding import FILM_SUFFIXES, Failure, Found, Search, find, is_film
 from crispen.upscaling import names_folder
@@ -83,7 +84,7 @@ def plan(
     jobs, failures = _assigned(find(inputs, search, output=folder), settings)
     if not jobs and all(isinstance(failure.error, UsageError) for failure in failures):
         raise failures[0].error
-    faults = _collisions(jobs)
+    faults = _collisions(jobs) | {job: fault for job in jobs if (fault := irreplaceable(job.target))}
     standing = [job for job in jobs if job not in faults and os.access(job.target, os.F_OK)]
     if not (force or skip_existing):
         faults |= {job: f"{job.target} exists already; with --force it is replaced" for job in standing}
@@ -191,8 +192,8 @@ def _assigned(found: Iterable[Found | Failure], settings: _Settings) -> tuple[li
             jobs.append((Job(each.path, settings.target(each)), each.named))
         except CrispenError as error:
             failures.append(Failure(each.path, error))
-    results = {_key(job.target) for job, _ in jobs if job.target.stem != job.source.stem}
-    return [job for job, named in jobs if named or _key(job.source) not in results], failures
+    results = {key(job.target) for job, _ in jobs if job.target.stem != job.source.stem}
+    return [job for job, named in jobs if named or key(job.source) not in results], failures
 
 
 def _folder(
@@ -230,18 +231,18 @@ def _check_suffix(path: Path, encoding: Encoding) -> None:
 
 def _collisions(jobs: Sequence[Job]) -> dict[Job, str]:
     """What is wrong with each job whose result would overwrite a source, or the result of an earlier job."""
-    sources = {_key(job.source) for job in jobs}
+    sources = {key(job.source) for job in jobs}
     first: dict[str, Path] = {}
     faults: dict[Job, str] = {}
     for job in jobs:
-        key = _key(job.target)
-        if key in sources:
+        place = key(job.target)
+        if place in sources:
             faults[job] = f"the result of {job.source} would overwrite the picture {job.target}"
-        elif first.setdefault(key, job.source) != job.source:
-            faults[job] = f"{job.source} would become {job.target}, as {first[key]} does"
+        elif first.setdefault(place, job.source) != job.source:
+            faults[job] = f"{job.source} would become {job.target}, as {first[place]} does"
     return {job: f"{fault}: enlarge it by itself, with -o and another name" for job, fault in faults.items()}
 
 
-def _key(path: Path) -> str:
+def key(path: Path) -> str:
     """The same for paths to the same file, also where the file system does not tell A from a."""
-    return os.path.normcase(path.resolve())
+    return os.path.normcase(os.path.realpath(path))

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from crispen import __version__
-from crispen.errors import CrispenError, PictureError
-from crispen.files import published
+from crispen.errors import CrispenError, PictureError, UsageError
+from crispen.files import check_replaceable, published
 from crispen.jobs.finding import Failure
-from crispen.jobs.planning import Job
+from crispen.jobs.planning import Job, Plan, key
 from crispen.jobs.running import Done, Made, Skipped
 from crispen.upscaling import Upscaler
 from crispen.zoo import Model
@@ -90,12 +90,22 @@ def check_report_path(path: Path, *, force: bool = False) -> None:
     """Raise `PictureError` where no report can be written; an earlier one is replaced, another file with ``force``."""
     if path.is_dir():
         raise PictureError(f"--report {path} is a folder, but must be a file")
+    check_replaceable(path, error=PictureError)
     if not path.parent.is_dir():
         raise PictureError(f"--report {path} cannot be written: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise PictureError(f"--report {path} cannot be written: {path.parent} may not be written to")
     if path.exists() and not force and not _is_report(path):
         raise PictureError(f"{path} exists already, and is no report; with --force it is replaced")
+
+
+def check_report_apart(path: Path, planned: Plan) -> None:
+    """Raise `UsageError` where the report would replace a picture, or the result of one."""
+    jobs = [*planned.jobs, *planned.skipped]
+    taken = [job.target for job in jobs]
+    taken += [each.source for each in (*jobs, *planned.failures)]
+    if key(path) in map(key, taken):
+        raise UsageError(f"--report {path} would replace a picture: it must have a name of its own")
 
 
 def _is_report(path: Path) -> bool:
