@@ -17,6 +17,7 @@ from clips import av, clip, decoded, packets, pictures, planes, said, times
 from crispen import films
 from crispen.errors import PictureError, UsageError
 from crispen.films import Options
+from files import pipe
 
 
 class Doubling:
@@ -367,6 +368,8 @@ def test_outputs_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="ends in one of"):
         films.enlarge(source, Doubling(), tmp_path / "b.avi")
     assert taken.read_bytes() == b"mine"
+    with pytest.raises(PictureError, match="is a pipe, and only files are replaced"):
+        films.enlarge(source, Doubling(), pipe(tmp_path / "pipe.mp4"), force=True)
     films.enlarge(source, Doubling(), taken, force=True).result.stat()
     assert len(decoded(taken)) == 12
 

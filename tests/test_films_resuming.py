@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,7 @@ from crispen import films
 from crispen.errors import PictureError
 from crispen.films import Options
 from crispen.films.work import folder_of
+from files import pipe
 
 UNEVEN = [0, 25, 50, 60, 160, 161, 300, 325, 350, 500, 525, 900, 901, 903, 1000, 1025, 1100, 1125, 1150, 1175]
 
@@ -127,6 +130,65 @@ def test_two_processes_do_not_write_one_film(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="another process"):
         films.enlarge(source, Doubling(), tmp_path / "b.mp4").result.stat()
     assert first.result.exists()
+
+
+def test_what_appears_meanwhile_stays_and_so_does_what_is_done(tmp_path: Path) -> None:
+    source, output = clip(tmp_path / "a.mp4"), tmp_path / "b.mp4"
+    running = films.enlarge(source, Doubling(), output)
+    next(iter(running))
+    output.write_bytes(b"of another program")
+    with pytest.raises(PictureError, match=r"b\.mp4 was made by another program meanwhile") as caught:
+        running.result.stat()
+    assert f"what is done stays in {folder_of(output)}" in str(caught.value)
+    assert output.read_bytes() == b"of another program"
+    again = films.enlarge(source, Doubling(0), output, force=True)
+    assert all(step.reused for step in again)
+    assert len(times(output)) == 12
+    assert not folder_of(output).exists()
+
+
+def test_a_pipe_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    source, output = clip(tmp_path / "a.mp4"), tmp_path / "b.mp4"
+    running = films.enlarge(source, Doubling(), output, force=True)
+    next(iter(running))
+    pipe(output)
+    with pytest.raises(PictureError, match="is a pipe"):
+        running.result.stat()
+    assert output.is_fifo()
+
+
+def test_a_film_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = clip(tmp_path / "a.mp4"), tmp_path / "b.mp4"
+    flushed: list[int] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        fsync(descriptor)
+        if not output.exists():
+            flushed.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", note)
+    assert films.enlarge(source, Doubling(), output).result.stat().st_ino in flushed
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_link_is_followed(tmp_path: Path, force: bool) -> None:
+    source, there, link = clip(tmp_path / "a.mp4"), tmp_path / "there" / "b.mp4", tmp_path / "link.mp4"
+    there.parent.mkdir()
+    link.symlink_to(there)
+    if force:
+        there.write_bytes(b"old")
+        there.chmod(0o600)
+    running = films.enlarge(source, Doubling(), link, force=force)
+    next(iter(running))
+    assert folder_of(link).parent == there.parent
+    running.result.stat()
+    assert link.is_symlink()
+    assert len(times(there)) == 12
+    assert list(there.parent.iterdir()) == [there]
+    assert not force or stat.S_IMODE(there.stat().st_mode) == 0o600  # what was private stays so
 
 
 def test_a_full_disk_is_one_sentence_and_what_is_done_stays(tmp_path: Path) -> None:

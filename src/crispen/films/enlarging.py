@@ -11,6 +11,7 @@ from pathlib import Path
 
 import crispen
 from crispen.errors import PictureError, UsageError
+from crispen.files import check_replaceable, flush, give_name
 from crispen.films import reading, work
 from crispen.films._av import av, reason
 from crispen.films.assembling import assemble
@@ -42,7 +43,15 @@ class Running:
     """
 
     def __init__(
-        self, film: Film, upscaler: Enlarges, output: Path, options: Options, *, coding: Coding, identity: str
+        self,
+        film: Film,
+        upscaler: Enlarges,
+        output: Path,
+        options: Options,
+        *,
+        coding: Coding,
+        force: bool,
+        identity: str,
     ) -> None:
         self.notes: list[str] = _notes(film, coding, output, upscaler)
         """Sentences, of what could not be kept; some come only at the end."""
@@ -53,6 +62,7 @@ class Running:
         self._output = output
         self._options = options
         self._coding = coding
+        self._force = force
         self._identity = identity
         self._remaining = self._work()
 
@@ -146,7 +156,21 @@ class Running:
         if left_out:
             suffix = self._output.suffix.lower()
             self.notes.append(f"{self._output} is without {', '.join(left_out)}, which {suffix} cannot hold")
-        whole.replace(self._output)
+        self._give_name(whole)
+
+    def _give_name(self, whole: Path) -> None:
+        """Let the film appear, on the disk to its end; a file that came there meanwhile stays without ``force``."""
+        flush(whole)
+        check_replaceable(self._output, error=PictureError)
+        try:
+            give_name(whole, Path(os.path.realpath(self._output)), force=self._force)
+        except FileExistsError:
+            whole.unlink()
+            folder = work.folder_of(self._output)
+            raise PictureError(
+                f"{self._output} was made by another program meanwhile, and is replaced only with force;"
+                f" what is done stays in {folder}, and the same command with force goes on with it"
+            ) from None
 
 
 def enlarge(
@@ -201,8 +225,9 @@ def enlarge(
         "identity": _identity(upscaler) if identity is None else identity,
     }
     return Running(
-        film, upscaler, target, options, coding=coding, identity=work.identity_of(source, settings)
-    )
+        film, upscaler, target, options,
+        coding=coding, force=force, identity=work.identity_of(source, settings),
+    )  # fmt: skip
 
 
 def preview(
@@ -286,6 +311,7 @@ def _check_destination(source: Path, target: Path, *, force: bool) -> None:
     """Refuse what is taken, nowhere, or the film itself."""
     if target.is_dir():
         raise PictureError(f"{target} is a folder, so no film can be written there")
+    check_replaceable(target, error=PictureError)
     if not target.parent.is_dir():
         raise PictureError(f"{target} cannot be written: there is no folder {target.parent}")
     if not os.access(target.parent, os.W_OK | os.X_OK):

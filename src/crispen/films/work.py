@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -88,8 +89,9 @@ def begun(output: Path, *, identity: str) -> Generator[Work]:
 
 
 def folder_of(output: Path) -> Path:
-    """Return the hidden folder for a film."""
-    return output.with_name(f".{output.name}.crispen")
+    """Return the hidden folder for a film: beside it, or beside the file that a link stands for."""
+    target = Path(os.path.realpath(output)) if output.is_symlink() else output
+    return target.with_name(f".{target.name}.crispen")
 
 
 def identity_of(source: Path, settings: Mapping[str, Any]) -> str:
