@@ -199,6 +199,23 @@ def test_the_report_says_what_was_done_and_what_failed_and_why(tiny_model: Path)
     assert entries["missing.png"]["error"] == "missing.png does not exist"
 
 
+def test_what_is_left_out_is_counted_and_reported(tiny_model: Path) -> None:
+    for name in ("photo.png", "photo-150x150.png", "photo-x2.png"):
+        save(f"in/{name}")
+    options = ["upscale", "in", "--model", tiny_model, "--report", "report.json"]
+    result = crispen_says(*options)
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "crispen: note: taken for results of others by their names, and left out: 2"
+        " (with -o and another folder they are enlarged, too)\n"
+    )
+    left_out = json.loads(Path("report.json").read_text())["left_out"]
+    assert left_out == [str(Path("in", name)) for name in ("photo-150x150.png", "photo-x2.png")]
+    result = crispen_says(*options, "-o", "out")
+    assert (result.stderr, len(names("out"))) == ("", 4)
+    assert json.loads(Path("report.json").read_text())["left_out"] == []
+
+
 def test_a_report_replaces_an_earlier_one_and_nothing_else(tiny_model: Path) -> None:
     save("a.png")
     Path("mine.json").write_text("{}")

@@ -147,7 +147,43 @@ def test_earlier_results_in_a_folder_are_passed_over(make: Make) -> None:
         "in/a.jpg", "in/a-x4.png", "in/a-x3.5.jpg", "in/a-640x480.png", "in/alone-x4.png", "in/a-xylophone.png",
         "in/a-640x.png",
     )  # fmt: skip
-    assert sources([Path("in")]) == ["in/a-640x.png", "in/a-xylophone.png", "in/a.jpg", "in/alone-x4.png"]
+    first = ["in/a-640x.png", "in/a-xylophone.png", "in/a.jpg", "in/alone-x4.png"]
+    for output in (None, "in", "./in/"):
+        planned = plan([Path("in")], output=output, skip_existing=True)
+        assert [job.source.as_posix() for job in (*planned.skipped, *planned.jobs)] == [
+            first[2],
+            *first[:2],
+            first[3],
+        ]
+        assert planned.left_out == [
+            Path("in/a-640x480.png"),
+            Path("in/a-x3.5.jpg"),
+        ]  # a-x4.png is that of a.jpg
+
+
+def test_what_is_named_like_a_result_is_enlarged_where_results_go_elsewhere(make: Make) -> None:
+    make("in/photo.png", "in/photo-150x150.png", "in/icon.png", "in/icon-x2.png")
+    planned = plan([Path("in")], output="out")
+    assert [job.target.as_posix() for job in planned.jobs] == [
+        "out/icon-x2-x4.png", "out/icon-x4.png", "out/photo-150x150-x4.png", "out/photo-x4.png",
+    ]  # fmt: skip
+    assert planned.left_out == []
+
+
+def test_what_is_named_as_an_input_is_not_left_out(make: Make) -> None:
+    inputs = [Path("in"), *make("in/a.png", "in/a-x2.png")[1:]]
+    planned = plan(inputs)
+    assert [job.source.as_posix() for job in planned.jobs] == ["in/a.png", "in/a-x2.png"]
+    assert planned.left_out == []
+
+
+def test_a_file_goes_before_a_link_to_it(make: Make) -> None:
+    make("in/photo.png", "in/deep/scan.png")
+    Path("in/link.png").symlink_to("photo.png")
+    Path("in/a.png").symlink_to("deep/scan.png")
+    assert targets([Path("in")]) == ["in/photo-x4.png", "in/deep/scan-x4.png"]
+    assert targets([Path("in/link.png"), Path("in/photo.png")]) == ["in/photo-x4.png"]
+    assert targets([Path("in"), Path("in/link.png")]) == ["in/deep/scan-x4.png", "in/link-x4.png"]
 
 
 def test_earlier_results_by_a_template_are_passed_over(make: Make) -> None:
@@ -170,6 +206,8 @@ def test_templates_make_names_and_folders(make: Make) -> None:
     inputs = make("a.b.jpg")
     assert targets(inputs, name="{model}/{stem}_{scale}.{ext}") == ["tiny/a.b_4.png"]
     assert targets(inputs, "out/", name="{stem}.jpg") == ["out/a.b.jpg"]
+    assert targets(inputs, name="{suffix}/{stem}.{ext}") == ["jpg/a.b.png"]
+    assert targets(make("bare"), name="{stem}{suffix}.{ext}") == ["bare.png"]
     assert targets(inputs, "there.png", name="{stem}.jpg") == ["there.png"]
 
 
@@ -224,11 +262,18 @@ def test_of_two_pictures_that_would_become_one_file_the_later_is_refused(
         planned = plan(make(*names, "c.png"), output="out/", force=force)
         assert [job.source.as_posix() for job in planned.jobs] == [names[0], "c.png"]
         (error,) = errors_of(planned.failures)
+        advice = "tell them apart with {suffix} in --name, or " if names[1] == "a.jpg" else ""
         assert error == (
-            f"{Path(names[1])} would become {Path('out/a-x4.png')}, as {Path(names[0])} does: "
+            f"{Path(names[1])} would become {Path('out/a-x4.png')}, as {Path(names[0])} does: {advice}"
             "enlarge it by itself, with -o and another name"
         )
         make("out/other.png")
+
+
+def test_two_pictures_of_one_name_are_told_apart_by_their_suffix(make: Make) -> None:
+    make("in/a.jpg", "in/a.png")
+    name = "{stem}-{suffix}-x{scale}.{ext}"
+    assert targets([Path("in")], "out", name=name) == ["out/a-jpg-x4.png", "out/a-png-x4.png"]
 
 
 @pytest.mark.parametrize("output", ["a.png", "./a.png", None])

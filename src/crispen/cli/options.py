@@ -117,7 +117,8 @@ NameOption = Annotated[
     str | None,
     typer.Option(
         metavar="TEMPLATE",
-        help="Names of the results: text with {stem}, {ext}, {width}, {height}, {scale}, {model}, and slashes.",
+        help="Names of the results: text with {stem}, {suffix} (the input's), {ext} (the result's), {width}, {height}, "
+        "{scale}, {model}, and slashes.",
         show_default="{stem}-x{scale}.{ext}; {stem}-{width}x{height}.{ext} for sizes in pixels",
     ),
 ]

@@ -121,7 +121,9 @@ def upscale(
             },
         )  # fmt: skip
         _check_coding(plan.jobs, film)
-        record = jobs.Report(model=found, skipped=plan.skipped, failures=plan.failures)
+        record = jobs.Report(
+            model=found, skipped=plan.skipped, failures=plan.failures, left_out=plan.left_out
+        )
 
         def enlarger() -> Enlarger:
             record.upscaler = Upscaler(
@@ -228,6 +230,11 @@ def _work_off(planned: Sequence[Job], enlarger: Callable[[], Enlarger], record: 
             say_error(ends.said(sentence))
         if record.skipped:
             say_note(f"results that exist already and are left as they are: {len(record.skipped)}")
+        if record.left_out:
+            say_note(
+                f"taken for results of others by their names, and left out: {len(record.left_out)}"
+                " (with -o and another folder they are enlarged, too)"
+            )
         if not ready:
             return
         running = jobs.Running(ready, enlarger())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -53,10 +53,18 @@ class Found(NamedTuple):
     """A file to enlarge."""
 
     path: Path
+    real: str
+    """The same for all links to the file."""
     below: PurePath
     """Its folder, seen from the input through which it was found."""
     named: bool
     """Whether it is an input itself."""
+
+
+class LeftOut(NamedTuple):
+    """A file in a folder that by its name is a result of another."""
+
+    path: Path
 
 
 def is_film(path: Path, target: Path | None = None) -> bool:
@@ -65,24 +73,34 @@ def is_film(path: Path, target: Path | None = None) -> bool:
     return decisive.suffix.lower() in FILM_SUFFIXES
 
 
-def find(inputs: Iterable[Path], search: Search, *, output: Path | None) -> Iterator[Found | Failure]:
+def find(inputs: Iterable[Path], search: Search, *, output: Path | None) -> list[Found | LeftOut | Failure]:
     """Find the files, each once, in the order of the inputs; those of a folder by name, before its subfolders'.
 
-    In a folder, hidden files and earlier results (NAME-x4.png beside a NAME) are passed over, and so is the folder
-    ``output`` if it lies inside.
+    In a folder, hidden files are passed over, and so is the folder ``output`` if it lies inside. Where the results go
+    beside the pictures, those of earlier runs (NAME-x4.png beside a NAME) are left out. Of a file and links to it the
+    file is taken, unless a link is an input itself.
     """
-    seen: set[str] = set()
-    for path in inputs:
-        for found in _in(path, search, output=output):
-            if isinstance(found, Found):
-                real = os.path.realpath(found.path)
-                if real in seen:
-                    continue
-                seen.add(real)
-            yield found
+    found = [each for path in inputs for each in _in(path, search, output=output)]
+    chosen: dict[str, Found] = {}
+    for each in found:
+        if isinstance(each, Found):
+            chosen[each.real] = min(chosen.get(each.real, each), each, key=_rank)
+    return [each for each in found if _counts(each, chosen)]
 
 
-def _in(path: Path, search: Search, *, output: Path | None) -> Iterator[Found | Failure]:
+def _rank(found: Found) -> tuple[bool, bool]:
+    """The less, the rather is this one taken of several that are the same file."""
+    return not found.named, found.path.is_symlink()
+
+
+def _counts(each: Found | LeftOut | Failure, chosen: Mapping[str, Found]) -> bool:
+    """Whether nothing else that was found, which is in ``chosen`` by its real path, stands for this one."""
+    if isinstance(each, Found):
+        return chosen[each.real] is each
+    return isinstance(each, Failure) or os.path.realpath(each.path) not in chosen
+
+
+def _in(path: Path, search: Search, *, output: Path | None) -> Iterator[Found | LeftOut | Failure]:
     try:
         if path.is_dir():
             yield from _in_folder(path, search, output=output)
@@ -93,11 +111,12 @@ def _in(path: Path, search: Search, *, output: Path | None) -> Iterator[Found | 
     except (OSError, RuntimeError) as error:  # RuntimeError: Python 3.11 and 3.12 call a loop of links so
         yield Failure(path, _unreadable(path, error))
     else:
-        yield Found(path, PurePath(), True)
+        yield Found(path, os.path.realpath(path), PurePath(), True)
 
 
-def _in_folder(root: Path, search: Search, *, output: Path | None) -> Iterator[Found | Failure]:
+def _in_folder(root: Path, search: Search, *, output: Path | None) -> Iterator[Found | LeftOut | Failure]:
     kept = None if output is None else os.path.realpath(output)
+    beside = kept in (None, os.path.realpath(root))
     pending, nothing = [root], True
     while pending:
         folder = pending.pop()
@@ -109,9 +128,16 @@ def _in_folder(root: Path, search: Search, *, output: Path | None) -> Iterator[F
             nothing = False
             yield Failure(folder, _unreadable(folder, error))
             continue
-        for path in _chosen(files, root, search):
+        pictures = _pictures(files, search)
+        stems = {path.stem for path in pictures}
+        for path in pictures:
+            if not _is_wanted(path, root, search):
+                continue
+            if beside and _is_result(path, stems):
+                yield LeftOut(path)
+                continue
             nothing = False
-            yield Found(path, folder.relative_to(root), False)
+            yield Found(path, os.path.realpath(path), folder.relative_to(root), False)
         if search.recursive:
             wanted = [path for path in subfolders if not _matches(search.exclude, path.relative_to(root))]
             pending += [path for path in reversed(wanted) if os.path.realpath(path) != kept]
@@ -124,17 +150,17 @@ def _in_folder(root: Path, search: Search, *, output: Path | None) -> Iterator[F
         yield Failure(root, PictureError(f"{root} holds no pictures {said}"))
 
 
-def _chosen(files: Sequence[Path], root: Path, search: Search) -> Iterator[Path]:
-    """The pictures among the files of a folder."""
+def _pictures(files: Iterable[Path], search: Search) -> list[Path]:
+    """The pictures among the files of a folder, and the films where those are asked for."""
     films_too = any(is_film(Path(pattern)) for pattern in search.include)
     known = (*images.READ_SUFFIXES, *(FILM_SUFFIXES if films_too else ()))
-    pictures = [path for path in files if path.suffix.lower() in known]
-    stems = {path.stem for path in pictures}
-    for path in pictures:
-        relative = path.relative_to(root)
-        included = not search.include or _matches(search.include, relative)
-        if included and not _matches(search.exclude, relative) and not _is_result(path, stems):
-            yield path
+    return [path for path in files if path.suffix.lower() in known]
+
+
+def _is_wanted(path: Path, root: Path, search: Search) -> bool:
+    relative = path.relative_to(root)
+    included = not search.include or _matches(search.include, relative)
+    return included and not _matches(search.exclude, relative)
 
 
 def _matches(patterns: Iterable[str], relative: PurePath) -> bool:

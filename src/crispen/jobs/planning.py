@@ -14,7 +14,7 @@ from crispen import images
 from crispen.errors import CrispenError, PictureError, UsageError
 from crispen.files import irreplaceable
 from crispen.images import Encoding
-from crispen.jobs.finding import FILM_SUFFIXES, Failure, Found, Search, find, is_film
+from crispen.jobs.finding import FILM_SUFFIXES, Failure, Found, LeftOut, Search, find, is_film
 from crispen.upscaling import names_folder
 from crispen.upscaling.files import MAX_MEGAPIXELS
 from crispen.upscaling.naming import Naming, Subject, picture, picture_ext
@@ -45,6 +45,8 @@ class Plan:
     """In the order of the inputs."""
     skipped: list[Job]
     """What has been done already."""
+    left_out: list[Path]
+    """What in folders is taken for results of earlier runs by its name, beside those of these jobs."""
     failures: list[Failure]
     """What cannot become a job."""
 
@@ -81,7 +83,7 @@ def plan(
     """
     folder = _folder(output, inputs, encoding, frame)
     settings = _Settings(output, folder, naming, encoding, max_megapixels, frame)
-    jobs, failures = _assigned(find(inputs, search, output=folder), settings)
+    jobs, left_out, failures = _assigned(find(inputs, search, output=folder), settings)
     if not jobs and all(isinstance(failure.error, UsageError) for failure in failures):
         raise failures[0].error
     faults = _collisions(jobs) | {job: fault for job in jobs if (fault := irreplaceable(job.target))}
@@ -93,6 +95,7 @@ def plan(
     return Plan(
         jobs=[job for job in jobs if job not in gone],
         skipped=skipped,
+        left_out=left_out,
         failures=[*failures, *(Failure(job.source, PictureError(fault)) for job, fault in faults.items())],
     )
 
@@ -180,20 +183,27 @@ def _film_size(source: Path) -> Dimensions:
     return Dimensions(film.width, film.height)
 
 
-def _assigned(found: Iterable[Found | Failure], settings: _Settings) -> tuple[list[Job], list[Failure]]:
-    """Give each file its target, but for those that another one's result is."""
+def _assigned(
+    found: Iterable[Found | LeftOut | Failure], settings: _Settings
+) -> tuple[list[Job], list[Path], list[Failure]]:
+    """Give each file its target, but for those that another one's result is, or may be of an earlier run."""
     failures: list[Failure] = []
+    left_out: list[Path] = []
     jobs: list[tuple[Job, bool]] = []
     for each in found:
         if isinstance(each, Failure):
             failures.append(each)
+            continue
+        if isinstance(each, LeftOut):
+            left_out.append(each.path)
             continue
         try:
             jobs.append((Job(each.path, settings.target(each)), each.named))
         except CrispenError as error:
             failures.append(Failure(each.path, error))
     results = {key(job.target) for job, _ in jobs if job.target.stem != job.source.stem}
-    return [job for job, named in jobs if named or key(job.source) not in results], failures
+    kept = [job for job, named in jobs if named or key(job.source) not in results]
+    return kept, [path for path in left_out if key(path) not in results], failures
 
 
 def _folder(
@@ -234,13 +244,16 @@ def _collisions(jobs: Sequence[Job]) -> dict[Job, str]:
     sources = {key(job.source) for job in jobs}
     first: dict[str, Path] = {}
     faults: dict[Job, str] = {}
+    alone = "enlarge it by itself, with -o and another name"
     for job in jobs:
         place = key(job.target)
         if place in sources:
-            faults[job] = f"the result of {job.source} would overwrite the picture {job.target}"
+            faults[job] = f"the result of {job.source} would overwrite the picture {job.target}: {alone}"
         elif first.setdefault(place, job.source) != job.source:
-            faults[job] = f"{job.source} would become {job.target}, as {first[place]} does"
-    return {job: f"{fault}: enlarge it by itself, with -o and another name" for job, fault in faults.items()}
+            told_apart = job.source.suffix != first[place].suffix
+            advice = f"tell them apart with {{suffix}} in --name, or {alone}" if told_apart else alone
+            faults[job] = f"{job.source} would become {job.target}, as {first[place]} does: {advice}"
+    return faults
 
 
 def key(path: Path) -> str:

@@ -38,10 +38,12 @@ class Report:
              "seconds": 0.2, "notes": [], "sha256": ..., "result_sha256": ...},
             {"source": ..., "target": ..., "status": "skipped"},
             {"source": ..., "target": null, "status": "failed", "error": "..."}
-          ]
+          ],
+          "left_out": ["photo-640x480.jpg"]
         }
 
-    ``size`` is width and height, ``count`` how many pages or frames were enlarged. A name that is no text is written
+    ``size`` is width and height, ``count`` how many pages or frames were enlarged, ``left_out`` what in folders has
+    the name of a result. A name that is no text is written
     with one half of a surrogate pair for each byte, as Python's ``os.fsencode`` reads it.
     """
 
@@ -50,6 +52,8 @@ class Report:
     """What has been done before."""
     failures: list[Failure]
     """What was never begun."""
+    left_out: list[Path] = field(default_factory=list[Path])
+    """What in folders was taken for results of earlier runs."""
     done: list[Done] = field(default_factory=list[Done])
     """What has come to its end, a good or a bad one."""
     upscaler: Upscaler | None = None
@@ -83,6 +87,7 @@ class Report:
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "counts": {status: counts[status] for status in ("done", "skipped", "failed")},
             "results": results,
+            "left_out": [str(path) for path in self.left_out],
         }
 
 
@@ -103,7 +108,7 @@ def check_report_apart(path: Path, planned: Plan) -> None:
     """Raise `UsageError` where the report would replace a picture, or the result of one."""
     jobs = [*planned.jobs, *planned.skipped]
     taken = [job.target for job in jobs]
-    taken += [each.source for each in (*jobs, *planned.failures)]
+    taken += [*planned.left_out, *(each.source for each in (*jobs, *planned.failures))]
     if key(path) in map(key, taken):
         raise UsageError(f"--report {path} would replace a picture: it must have a name of its own")
 

@@ -48,8 +48,8 @@ class Naming:
     """The model's."""
     wish: Size = MODELS_SIZE
     template: str | None = None
-    """Text with ``{stem}``, ``{ext}``, ``{width}``, ``{height}``, ``{scale}`` and ``{model}``; it may have slashes,
-    which make folders. None is `BY_SCALE` or `BY_SIZE`."""
+    """Text with ``{stem}``, ``{ext}``, ``{suffix}``, ``{width}``, ``{height}``, ``{scale}`` and ``{model}``; it may
+    have slashes, which make folders. None is `BY_SCALE` or `BY_SIZE`."""
 
     def __post_init__(self) -> None:
         if self.template is not None:
@@ -65,6 +65,7 @@ class Naming:
         fields: Mapping[str, Callable[[], object]] = {
             "stem": lambda: subject.stem,
             "ext": subject.ext,
+            "suffix": lambda: subject.source.suffix.removeprefix("."),
             "width": lambda: self._result(subject).width,
             "height": lambda: self._result(subject).height,
             "scale": lambda: f"{self._scale(subject):g}",
@@ -125,7 +126,7 @@ def picture_ext(format: str | None) -> str:
 
 
 def _check(template: str) -> None:
-    known = ("stem", "ext", "width", "height", "scale", "model")
+    known = ("stem", "ext", "suffix", "width", "height", "scale", "model")
     said = ", ".join(f"{{{name}}}" for name in known)
     try:
         parts = list(string.Formatter().parse(template))
