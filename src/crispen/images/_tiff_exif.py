@@ -13,12 +13,27 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO
 
 from crispen.images import _exif
+from crispen.images._tiff import (
+    EXIF_DIRECTORY,
+    GPS_DIRECTORY,
+    INTEROPERABILITY_DIRECTORY,
+    LONG,
+    LONG8,
+    TYPES,
+    Broken,
+    Form,
+    bytes_at,
+    directories,
+    first_directory,
+    form_of,
+    raw_entries,
+)
 
-_EXIF_DIRECTORY, _GPS_DIRECTORY, _INTEROPERABILITY_DIRECTORY = 0x8769, 0x8825, 0xA005
-_DIRECTORIES = (_EXIF_DIRECTORY, _GPS_DIRECTORY, _INTEROPERABILITY_DIRECTORY)
+_DIRECTORIES = (EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY_DIRECTORY)
 _DESCRIBES_THE_PHOTO = frozenset(
     [
         *(0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298),  # from the description to the copyright
@@ -32,44 +47,8 @@ _DESCRIBES_THE_PHOTO = frozenset(
 )
 _RESOLUTION_AND_ORIENTATION = frozenset((0x0112, 0x011A, 0x011B, 0x0128))
 
-# Bytes of a number of each type, and numbers per value (a fraction has two).
-_TYPES = {
-    1: (1, 1), 2: (1, 1), 3: (2, 1), 4: (4, 1), 5: (4, 2), 6: (1, 1), 7: (1, 1), 8: (2, 1), 9: (4, 1),
-    10: (4, 2), 11: (4, 1), 12: (8, 1), 13: (4, 1), 16: (8, 1), 17: (8, 1), 18: (8, 1),
-}  # fmt: skip
-_LONG, _LONG8 = 4, 16
-_MAX_ENTRIES = 4096
 _MAX_VALUE_BYTES = 1 << 20  # a MakerNote has up to a few hundred kilobytes
 _CLASSIC_BYTES = 1 << 32
-
-
-class _Broken(ValueError):
-    """A TIFF that cannot be followed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How a TIFF writes numbers: `struct`'s sign of their order, and whether it is a BigTIFF."""
-
-    order: str
-    is_big: bool
-
-    @property
-    def offset(self) -> str:
-        return self.order + ("Q" if self.is_big else "I")
-
-    @property
-    def count(self) -> str:
-        return self.order + ("Q" if self.is_big else "H")
-
-    @property
-    def entry(self) -> str:
-        return self.order + ("HHQ8s" if self.is_big else "HHI4s")
-
-    @property
-    def link_at(self) -> int:
-        """Where the offset of the first directory stands."""
-        return 8 if self.is_big else 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +64,21 @@ _Directory = dict[int, "_Value | bytes | _Directory"]
 """Tags to values, to entries as they stand in the file, and to directories that tags name."""
 
 
-def exif_of_tiff(file: BinaryIO) -> bytes | None:
+def exif_of_tiff(file: BinaryIO, *, directory: int = 0) -> bytes | None:
     """Collect EXIF, as a block like a JPEG's, from a TIFF that is open for reading; None where it has none.
 
-    None as well where the TIFF is damaged: whether its pixels can be read is for others to say.
+    ``directory`` counts from 0. None as well where the TIFF is damaged: whether its pixels can be read is for others
+    to say.
     """
     try:
-        form = _form_of(file)
-        found = _read(
-            file, form, _first_directory(file, form), _DESCRIBES_THE_PHOTO | _RESOLUTION_AND_ORIENTATION
-        )
-    except _Broken:
+        form = form_of(file)
+        at = next(islice(directories(file, form), directory, None), 0)
+        found = _read(file, form, at, _DESCRIBES_THE_PHOTO | _RESOLUTION_AND_ORIENTATION)
+    except Broken:
         return None
     if not found.keys() & _DESCRIBES_THE_PHOTO:
         return None
-    block = _Form(form.order, is_big=False)
+    block = Form(form.order, is_big=False)
     start = {"<": b"II*\0", ">": b"MM\0*"}[form.order] + struct.pack(block.offset, 8)
     return _exif.PREFIX + start + _written(found, block, at=8, following=0)
 
@@ -112,12 +91,12 @@ def add_exif_to_tiff(file: BinaryIO, exif: bytes) -> bool:
     """
     try:
         source = io.BytesIO(exif.removeprefix(_exif.PREFIX))
-        given = _form_of(source)
-        found = _read(source, given, _first_directory(source, given), _DESCRIBES_THE_PHOTO)
-        form = _form_of(file)
-        first = _first_directory(file, form)
-        raw, following = _raw_entries(file, form, first)
-    except _Broken:
+        given = form_of(source)
+        found = _read(source, given, first_directory(source, given), _DESCRIBES_THE_PHOTO)
+        form = form_of(file)
+        first = first_directory(file, form)
+        raw, following = raw_entries(file, form, first)
+    except Broken:
         return False
     entries: _Directory = {tag: _in_order(value, given, form) for tag, value in found.items()}
     entries.update({struct.unpack_from(form.order + "H", entry)[0]: entry for entry in raw})
@@ -133,42 +112,10 @@ def add_exif_to_tiff(file: BinaryIO, exif: bytes) -> bool:
     return True
 
 
-def _form_of(file: BinaryIO) -> _Form:
-    start = _bytes(file, 0, 4)
-    for order, name in (("<", b"II"), (">", b"MM")):
-        for number in (42, 43):
-            if start == name + struct.pack(order + "H", number):
-                return _Form(order, is_big=number == 43)
-    raise _Broken("no TIFF")
-
-
-def _first_directory(file: BinaryIO, form: _Form) -> int:
-    return _number(file, form.offset, form.link_at)
-
-
-def _raw_entries(file: BinaryIO, form: _Form, at: int) -> tuple[list[bytes], int]:
-    """Return a directory's entries as they stand there, and the offset of the directory that follows it."""
-    count = _number(file, form.count, at)
-    if at < form.link_at or count > _MAX_ENTRIES:
-        raise _Broken("no directory")
-    size = struct.calcsize(form.entry)
-    start = at + struct.calcsize(form.count)
-    data = _bytes(file, start, count * size)
-    following = (
-        _number(file, form.offset, start + count * size) if _has(file, start + count * size, form) else 0
-    )
-    return [data[entry : entry + size] for entry in range(0, len(data), size)], following
-
-
-def _has(file: BinaryIO, at: int, form: _Form) -> bool:
-    """Tell whether an offset can stand there: some writers save the last one of a block of EXIF."""
-    return file.seek(0, io.SEEK_END) >= at + struct.calcsize(form.offset)
-
-
-def _read(file: BinaryIO, form: _Form, at: int, tags: frozenset[int] | None, *, depth: int = 0) -> _Directory:
+def _read(file: BinaryIO, form: Form, at: int, tags: frozenset[int] | None, *, depth: int = 0) -> _Directory:
     """Read a directory (of those ``tags`` alone) and the directories that it names; what is damaged is left out."""
     found: _Directory = {}
-    for raw in _raw_entries(file, form, at)[0]:
+    for raw in raw_entries(file, form, at)[0]:
         tag, kind, count, inline = struct.unpack(form.entry, raw)
         if tags is not None and tag not in tags:
             continue
@@ -178,37 +125,37 @@ def _read(file: BinaryIO, form: _Form, at: int, tags: frozenset[int] | None, *, 
             elif (
                 depth < 2
             ):  # the main directory names the Exif directory, and that the one for interoperability
-                wide = form.is_big and kind in (_LONG8, 18)
+                wide = form.is_big and kind in (LONG8, 18)
                 (inner,) = struct.unpack_from(form.order + ("Q" if wide else "I"), inline)
                 found[tag] = _read(file, form, inner, None, depth=depth + 1)
-        except _Broken:
+        except Broken:
             continue
     return found
 
 
-def _value(file: BinaryIO, form: _Form, kind: int, count: int, inline: bytes) -> _Value:
-    number_bytes, numbers = _TYPES.get(kind, (0, 0))
+def _value(file: BinaryIO, form: Form, kind: int, count: int, inline: bytes) -> _Value:
+    number_bytes, numbers = TYPES.get(kind, (0, 0))
     size = number_bytes * numbers * count
     if number_bytes == 0 or size > _MAX_VALUE_BYTES:
-        raise _Broken("a value of an unknown type, or without measure")
+        raise Broken("a value of an unknown type, or without measure")
     if size <= len(inline):
         return _Value(kind, count, inline[:size])
     (at,) = struct.unpack(form.offset, inline)
-    return _Value(kind, count, _bytes(file, at, size))
+    return _Value(kind, count, bytes_at(file, at, size))
 
 
-def _in_order(value: _Value | bytes | _Directory, given: _Form, wanted: _Form) -> _Value | bytes | _Directory:
+def _in_order(value: _Value | bytes | _Directory, given: Form, wanted: Form) -> _Value | bytes | _Directory:
     """Put a value's numbers, and those in a directory, in another order of bytes."""
     if isinstance(value, dict):
         return {tag: _in_order(inner, given, wanted) for tag, inner in value.items()}
     if isinstance(value, bytes) or given.order == wanted.order:
         return value
-    size = _TYPES[value.type][0]
+    size = TYPES[value.type][0]
     numbers = (value.data[at : at + size][::-1] for at in range(0, len(value.data), size))
     return _Value(value.type, value.count, b"".join(numbers))
 
 
-def _written(directory: _Directory, form: _Form, *, at: int, following: int) -> bytes:
+def _written(directory: _Directory, form: Form, *, at: int, following: int) -> bytes:
     """Write a directory for the offset ``at``, and behind it what does not fit into its entries."""
     head = struct.pack(form.count, len(directory))
     start = at + len(head) + len(directory) * struct.calcsize(form.entry) + struct.calcsize(form.offset)
@@ -218,7 +165,7 @@ def _written(directory: _Directory, form: _Form, *, at: int, following: int) -> 
             head += value
             continue
         if isinstance(value, dict):
-            kind, count = (_LONG8, 1) if form.is_big else (_LONG, 1)
+            kind, count = (LONG8, 1) if form.is_big else (LONG, 1)
             data = _written(value, form, at=start + len(tail), following=0)
             inline = None
         else:
@@ -229,18 +176,3 @@ def _written(directory: _Directory, form: _Form, *, at: int, following: int) -> 
         if inline is None:
             tail += data + bytes(len(data) % 2)
     return head + struct.pack(form.offset, following) + bytes(tail)
-
-
-def _number(file: BinaryIO, form: str, at: int) -> int:
-    return struct.unpack(form, _bytes(file, at, struct.calcsize(form)))[0]
-
-
-def _bytes(file: BinaryIO, at: int, size: int) -> bytes:
-    """Read bytes at an offset; raises `_Broken` where the file ends before."""
-    if at >= 1 << 63:  # no file can seek there
-        raise _Broken("an offset beyond any file")
-    file.seek(at)
-    found = file.read(size)
-    if len(found) < size:
-        raise _Broken("the file ends before")
-    return found
