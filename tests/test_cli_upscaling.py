@@ -203,7 +203,7 @@ def test_signed_content_credentials_are_told_and_not_passed_on(tiny_model: Path)
 def _several(path: Path, count: int) -> None:
     pictures = [_picture(number) for number in range(count)]
     animation = None if path.suffix == ".tif" else images.Animation(delays=(100,) * count)
-    images.write_pages(pictures[0].header, pictures, path, count=count, animation=animation)
+    images.write_pages([pictures[0].header] * count, pictures, path, animation=animation)
 
 
 def _picture(number: int) -> Picture:
@@ -400,7 +400,7 @@ def test_an_animation_becomes_a_film_where_that_is_asked_for(tiny_model: Path, f
     generator = np.random.default_rng(0)
     pages = [from_array(generator.integers(0, 256, (16, 20, 3), np.uint8)) for _ in range(3)]
     shown = Animation(delays=(100, 200, 100), loop=0)
-    images.write_pages(pages[0].header, pages, "a.gif", count=3, animation=shown)
+    images.write_pages([pages[0].header] * 3, pages, "a.gif", animation=shown)
     result = crispen_says("upscale", "a.gif", "-o", "a.mp4", "--crf", "20", "--model", tiny_model)
     assert (result.exit_code, ", 3 frames (" in result.stdout) == (0, True)
     assert stream_of("a.mp4") == ("h264", 80, 64, 3)

@@ -209,7 +209,7 @@ def test_any_size_has_the_grain(
 
 def test_each_page_has_its_own(tiny: Upscaler, tmp_path: Path) -> None:
     pages = [photo(sigma=0), photo(sigma=8)]
-    images.write_pages(pages[0].header, pages, tmp_path / "a.tif", count=2)
+    images.write_pages([page.header for page in pages], pages, tmp_path / "a.tif")
     enlarge_file(tmp_path / "a.tif", tmp_path / "b.tif", tiny)
     for number, page in enumerate(pages):
         assert np.array_equal(images.read(tmp_path / "b.tif", page=number).pixels, tiny(page).pixels)
@@ -302,14 +302,8 @@ def test_an_animation_has_fresh_grain_of_a_steady_level(tiny: Upscaler, tmp_path
     frames = [photo(sigma=sigma) for sigma in (6, 6.5, 6, 6.5, 6)]
     animation = Animation(delays=(40,) * len(frames))
     encoding = images.Encoding(lossless=True)
-    images.write_pages(
-        frames[0].header,
-        frames,
-        tmp_path / "a.webp",
-        count=len(frames),
-        animation=animation,
-        encoding=encoding,
-    )
+    headers = [frame.header for frame in frames]
+    images.write_pages(headers, frames, tmp_path / "a.webp", animation=animation, encoding=encoding)
     enlarge_file(tmp_path / "a.webp", tmp_path / "b.webp", tiny, wishes=Wishes(encoding=encoding))
     plain = [tiny.enlarge(frame, grain=NO_GRAIN).result.pixels.astype(float) for frame in frames]
     added = [

@@ -284,7 +284,7 @@ def test_an_animation(tmp_path: Path, suffix: str, lossless: bool) -> None:
     animation = Animation(delays=(100, 250, 50), loop=3)
     path = tmp_path / f"a{suffix}"
     encoding = Encoding(lossless=lossless)
-    images.write_pages(frames[0].header, frames, path, count=3, animation=animation, encoding=encoding)
+    images.write_pages([frames[0].header] * 3, frames, path, animation=animation, encoding=encoding)
     with images.open_pages(path) as pages:
         assert (len(pages), pages.animation) == (3, animation)
         for frame, expected in zip(pages, frames, strict=True):
@@ -294,11 +294,11 @@ def test_an_animation(tmp_path: Path, suffix: str, lossless: bool) -> None:
 
 def test_several_pictures_need_a_format_for_them(tmp_path: Path) -> None:
     page = images.from_array(ramp())
-    images.write_pages(page.header, [page, page], tmp_path / "a.tif", count=2)
+    images.write_pages([page.header] * 2, [page, page], tmp_path / "a.tif")
     with images.open_pages(tmp_path / "a.tif") as pages:
         assert [np.array_equal(found.pixels, page.pixels) for found in pages] == [True, True]
     with pytest.raises(UsageError, match="PNG holds a single picture"):
-        images.write_pages(page.header, [page, page], tmp_path / "a.png", count=2)
+        images.write_pages([page.header] * 2, [page, page], tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("suffix", METADATA_SUFFIXES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from crispen.images._nclx import states_display_p3
 from crispen.images._opened import Animation, FetchRows, Opened, check_size, no_such_page
 from crispen.images._paths import shown
 from crispen.images._tiff_exif import exif_of_tiff
+from crispen.images._tiff_pages import page_directories
 from crispen.images._vips import because, to_srgb, vips
 from crispen.images.picture import Header
 
@@ -45,17 +46,18 @@ def open_with_libvips(path: Path, loader: str, *, max_megapixels: float, page: i
         raise PictureError(f"{shown(path)} is {kind}, which cannot be read: convert it to PNG or JPEG")
     with _said_of(path, loader, "has a damaged or unsupported header"):
         image = _load(path, loader)
-        pages = _pages(path, loader, image)
+        numbers = _pages(path, loader, image)
+        pages = len(numbers)
         animation = _animation(image, pages)
         if page is None:
             image = _without_orientation(_load(path, loader, n=-1))
         elif page:
             if not 0 <= page < pages:
                 raise no_such_page(path, page, pages)
-            image = _load(path, loader, page=page)
+            image = _load(path, loader, page=numbers[page])
         image = _as_displayed(_with_stated_colours(path, loader, image))
     _check_header(path, image, max_megapixels=max_megapixels * (pages if page is None else 1))
-    exif = _tiff_exif(path) if loader == "tiffload_source" and not page else None
+    exif = _tiff_exif(path, numbers[page or 0]) if loader == "tiffload_source" else None
     header = _header(image, exif=exif)
     return Opened(header=header, fetch=_rows(path, loader, image), pages=pages, animation=animation)
 
@@ -115,22 +117,18 @@ def _load(path: Path, loader: str, **options: int) -> Image:
     return pyvips.Operation.call(loader, source, access="sequential", fail_on="error", **options)
 
 
-def _tiff_exif(path: Path) -> bytes | None:
+def _tiff_exif(path: Path, directory: int) -> bytes | None:
     with path.open("rb") as file:
-        return exif_of_tiff(file)
+        return exif_of_tiff(file, directory=directory)
 
 
-def _pages(path: Path, loader: str, image: Image) -> int:
-    """Return how many pages or frames there are; the levels of a pyramid are none."""
-    pages = int(cast(int, image.get("n-pages"))) if "n-pages" in image.get_fields() else 1
-    if loader != "tiffload_source" or pages == 1:
-        return pages
-    second = _load(path, loader, page=1)
-    halved = all(
-        abs(whole - 2 * half) <= 2
-        for whole, half in ((image.width, second.width), (image.height, second.height))
-    )
-    return 1 if halved and image.width > 1 else pages
+def _pages(path: Path, loader: str, image: Image) -> Sequence[int]:
+    """Return the numbers by which libvips knows the pages or frames; the levels of a pyramid are none."""
+    count = int(cast(int, image.get("n-pages"))) if "n-pages" in image.get_fields() else 1
+    if loader != "tiffload_source" or count == 1:
+        return range(count)
+    with path.open("rb") as file:
+        return [number for number in page_directories(file) if number < count]
 
 
 def _animation(image: Image, pages: int) -> Animation | None:

@@ -62,6 +62,20 @@ def published(path: Path, *, force: bool) -> Generator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def set_aside(temporary: Path, *, path: Path) -> Generator[Path]:
+    """Yield a file beside the one that `published` has yielded for ``path``: for a part of it, and gone at the end."""
+    part = temporary.with_name(f".crispen-{secrets.token_hex(_TOKEN_BYTES)}{temporary.suffix}")
+    with said_of_writing(path):
+        held = part.open("xb")
+    try:
+        with held:
+            locked(held)
+            yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what writers that were killed have left in a folder; what is being written stays."""
     for path in folder.glob(".crispen-*"):

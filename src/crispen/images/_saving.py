@@ -36,12 +36,16 @@ def save(
     overhang: Overhang,
     form: Format,
     encoding: Encoding,
-    count: int,
-    animation: Animation | None,
+    count: int = 1,
+    animation: Animation | None = None,
+    **options: Any,
 ) -> None:
-    """Let libvips write the rows of ``count`` frames, each of the size of ``drawn``, as ``written`` says."""
+    """Let libvips write the rows of ``count`` frames, each of the size of ``drawn``, as ``written`` says.
+
+    ``options`` are for libvips, and count more than those that the format has.
+    """
     size = replace(written, height=written.height * count)
-    options = form.options(encoding, size) | {"keep": _keep(written)}
+    options = form.options(encoding, size) | {"keep": _keep(written)} | options
 
     def write(image: Image) -> None:
         if is_resized(drawn, written, overhang):

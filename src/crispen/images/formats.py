@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -99,6 +99,9 @@ class Format:
     frames: bool = False
     """Whether it holds several pictures."""
 
+    pages: bool = False
+    """Whether these may differ in size, channels and depth."""
+
 
 # Measured with a 1920x1280 photograph on two cores: level 2 with Paeth filters takes 0.11 s and 3.5 MB;
 # libvips' default (level 6, no filters) 0.12 s and 5.4 MB; level 6 with all filters 0.23 s and 3.3 MB;
@@ -125,11 +128,10 @@ def _webp(encoding: Encoding, header: Header) -> dict[str, Any]:
 # Measured with 12 megapixels of photographs: level 2 takes 0.35 s and 15.1 MB, level 6, libvips' default, 0.93 s
 # and 13.8 MB, and LZW 0.48 s and 15.0 MB.
 def _tiff(encoding: Encoding, header: Header) -> dict[str, Any]:
-    size = header.height * header.width * (header.channels + header.has_alpha) * header.bit_depth // 8
     options: dict[str, Any] = {
         "compression": encoding.compression or "deflate",
         "predictor": "float" if header.bit_depth == 32 else "horizontal",
-        "bigtiff": size * (_PYRAMID_SHARE if encoding.pyramid else 1) > _CLASSIC_TIFF_BYTES,
+        "bigtiff": needs_big_tiff([header], encoding),
     }
     if options["compression"] == "deflate":
         options["level"] = 2
@@ -138,6 +140,16 @@ def _tiff(encoding: Encoding, header: Header) -> dict[str, Any]:
     if encoding.pyramid:
         options |= {"tile": True, "pyramid": True, "tile_width": 256, "tile_height": 256}
     return options
+
+
+def needs_big_tiff(headers: Iterable[Header], encoding: Encoding) -> bool:
+    """Tell whether pages may take so much together that a TIFF needs offsets of 64 bits."""
+    pixels = metadata = 0
+    for header in headers:
+        channels = header.channels + header.has_alpha
+        pixels += header.height * header.width * channels * header.bit_depth // 8
+        metadata += sum(map(len, header.attachments.values()))
+    return pixels * (_PYRAMID_SHARE if encoding.pyramid else 1) + metadata > _CLASSIC_TIFF_BYTES
 
 
 def _tiff_iptc(data: bytes) -> bytes | None:
@@ -186,7 +198,7 @@ FORMATS: dict[str, Format] = {
     ),
     "tiff": Format(
         name="TIFF", suffixes=(".tif", ".tiff"), depths=(8, 16, 32), saver="tiffsave", options=_tiff,
-        iptc=_tiff_iptc, frames=True,
+        iptc=_tiff_iptc, frames=True, pages=True,
     ),
     "avif": Format(
         name="AVIF", suffixes=(".avif",), depths=(8, 16), saver="heifsave", options=_avif,

@@ -122,6 +122,19 @@ class Pages:
         self._count = first.pages
         self._max_megapixels = max_megapixels
 
+    def headers(self) -> list[Header]:
+        """Return every page's header, so that what is wrong with the last is known before the first is read.
+
+        Raises what `open` raises.
+        """
+        if self.animation is not None:
+            return [self.header] * self._count
+        opened = (
+            _opened(self._path, max_megapixels=self._max_megapixels, page=page)
+            for page in range(1, self._count)
+        )
+        return [self.header, *(page.header for page in opened)]
+
     def __len__(self) -> int:
         """How many there are."""
         return self._count

@@ -21,6 +21,8 @@ an error, unless all of it is opaque. JPEG, WebP, AVIF, HEIC and JPEG XL are los
 A lossy WebP or HEIC also halves the resolution of colour, and a lossy WebP drops the colours of what is fully
 transparent; a lossless HEIC has 12 bits in place of 10.
 
+The pages of a TIFF keep each their own size, channels, depth and metadata. Frames of a GIF or a WebP have one size.
+
 Memory does not grow with the picture where `write_rows` is given strips, except for WebP, AVIF, HEIC, JPEG XL and
 GIF, whose encoders want all of it. For a pyramid libvips keeps the smaller levels in the system's folder for
 temporary files (``TMPDIR``) until the end.
@@ -34,10 +36,10 @@ readers like ExifTool notice and correct (its option ``-F`` does for good).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -47,8 +49,9 @@ from crispen.images import _exif, _netpbm, _xmp
 from crispen.images._metadata import ATTACHMENTS
 from crispen.images._opened import Animation
 from crispen.images._paths import shown
-from crispen.images._publishing import exists, published
+from crispen.images._publishing import exists, published, said_of_writing, set_aside
 from crispen.images._saving import is_resized, save
+from crispen.images._tiff_pages import Document
 from crispen.images.colour import in_srgb
 from crispen.images.formats import (
     SUFFIXES,
@@ -57,11 +60,13 @@ from crispen.images.formats import (
     check_encoding,
     format_for,
     missing_part,
+    needs_big_tiff,
 )
-from crispen.images.picture import WHITE_OF, Header, Picture, Pixels, to_depth
+from crispen.images.picture import DTYPE_OF, WHITE_OF, Header, Picture, Pixels, to_depth
 from crispen.images.resizing import NO_OVERHANG, Overhang, resized
 
 _DEFAULT = Encoding()
+_PROFILE = "icc-profile-data"
 
 
 def write(
@@ -99,30 +104,47 @@ def write_rows(
     Raises what `write` raises, `UsageError` for strips that are not as the header says, and whatever ``strips``
     raises; then nothing has been written.
     """
-    _write_frames(
-        header, strips, path, size=size, overhang=overhang, count=1, animation=None, force=force, encoding=encoding
-    )  # fmt: skip
+    path = Path(path)
+    result = header if size is None else replace(header, width=size[0], height=size[1])
+    check_destination(path, force=force, picture=result, encoding=encoding)
+    form = _form(path, encoding)
+    written = _written(result, form)
+    rows = _fitted(_as_announced(strips, header), path, encoding, header, written)
+    with published(path, force=force) as temporary:
+        if form.saver is None:
+            rows = _resized(rows, header, written, overhang)
+            _netpbm.write_netpbm(rows, temporary, written, path=path)
+        else:
+            save(
+                rows, temporary, written, path=path, drawn=header, overhang=overhang, form=form, encoding=encoding
+            )  # fmt: skip
 
 
 def write_pages(
-    header: Header,
+    headers: Sequence[Header],
     pages: Iterable[Picture],
     path: str | os.PathLike[str],
     *,
-    count: int,
     animation: Animation | None = None,
     force: bool = False,
     encoding: Encoding = _DEFAULT,
 ) -> None:
-    """Write ``count`` frames of an animated GIF or WebP, or pages of a TIFF, each as ``header`` says.
+    """Write the pages of a TIFF, or the frames of an animated GIF or WebP, each as its header says.
 
-    ``animation`` says how the frames follow each other. Raises what `write_rows` does, and `UsageError` for a
-    format that holds a single picture.
+    Pages may differ in size, in channels, depth and alpha, and in metadata. Frames have one size; they get what one of
+    them needs, and the metadata of the first. ``animation`` says how they follow each other.
+
+    Raises what `check_pages` raises, `UsageError` for pictures that are not as their headers say, and whatever
+    ``pages`` raises; then nothing has been written.
     """
-    _write_frames(
-        header, pages, path, size=None, overhang=NO_OVERHANG, count=count, animation=animation, force=force,
-        encoding=encoding,
-    )  # fmt: skip
+    path = Path(path)
+    check_pages(path, headers, force=force, encoding=encoding)
+    announced = _as_all_announced(pages, headers)
+    with published(path, force=force) as temporary:
+        if _form(path, encoding).pages:
+            _write_document(headers, announced, temporary, path=path, encoding=encoding)
+        else:
+            _write_frames(headers, announced, temporary, path=path, encoding=encoding, animation=animation)
 
 
 def check_destination(
@@ -152,6 +174,31 @@ def check_destination(
         _check_shape(header, path, form, scale=scale)
     if isinstance(picture, Picture):
         check_alpha(path, opaque=_is_opaque(picture), encoding=encoding)
+
+
+def check_pages(
+    path: str | os.PathLike[str],
+    headers: Sequence[Header],
+    *,
+    force: bool = False,
+    encoding: Encoding = _DEFAULT,
+) -> None:
+    """Raise what `write_pages` would raise: what `check_destination` does of each page, and what differs too much.
+
+    Raises `UsageError` for a format that holds a single picture.
+    """
+    path = Path(path)
+    for header in headers:
+        check_destination(path, force=force, picture=header, encoding=encoding)
+    form = _form(path, encoding)
+    if len(headers) > 1 and not form.frames:
+        raise UsageError(f"{form.name} holds a single picture; GIF, WebP and TIFF hold several")
+    sizes = list(dict.fromkeys(f"{header.width}x{header.height}" for header in headers))
+    if len(sizes) > 1 and not form.pages:
+        raise PictureError(
+            f"{shown(path)} cannot be written: all frames of a {form.name} have one size, and here are some of"
+            f" {sizes[0]} and some of {sizes[1]} pixels; a TIFF has pages of any size"
+        )
 
 
 def check_format(path: str | os.PathLike[str], encoding: Encoding = _DEFAULT) -> None:
@@ -213,44 +260,82 @@ def _is_opaque(picture: Picture) -> bool:
 
 
 def _write_frames(
-    header: Header,
-    strips: Iterable[Picture],
-    path: str | os.PathLike[str],
+    headers: Sequence[Header],
+    frames: Iterable[Iterable[Picture]],
+    temporary: Path,
     *,
-    size: tuple[int, int] | None,
-    overhang: Overhang,
-    count: int,
+    path: Path,
+    encoding: Encoding,
     animation: Animation | None,
-    force: bool,
+) -> None:
+    """Write frames below each other, which libvips takes apart again."""
+    form = _form(path, encoding)
+    common = _for_all(headers)
+    written = _written(common, form)
+    rows = (
+        row
+        for header, frame in zip(headers, frames, strict=True)
+        for row in _fitted(frame, path, encoding, header, written)
+    )
+    save(
+        rows,
+        temporary,
+        written,
+        path=path,
+        drawn=common,
+        overhang=NO_OVERHANG,
+        form=form,
+        encoding=encoding,
+        count=len(headers),
+        animation=animation,
+    )
+
+
+def _write_document(
+    headers: Sequence[Header],
+    pages: Iterable[Iterable[Picture]],
+    temporary: Path,
+    *,
+    path: Path,
     encoding: Encoding,
 ) -> None:
-    """Write ``count`` frames below each other, which libvips takes apart again."""
-    path = Path(path)
-    result = header if size is None else replace(header, width=size[0], height=size[1])
-    check_destination(path, force=force, picture=result, encoding=encoding)
+    """Write each page as a TIFF, and append it to the first. The levels of a pyramid lie within their page."""
     form = _form(path, encoding)
-    if count > 1 and not form.frames:
-        raise UsageError(f"{form.name} holds a single picture; GIF, WebP and TIFF hold several")
-    written = _written(result, form)
-    announced = _as_announced(strips, replace(header, height=header.height * count))
-    rows = _fitted(announced, path, encoding, header, written)
-    with published(path, force=force) as temporary:
-        if form.saver is None:
-            rows = _resized(rows, header, written, overhang)
-            _netpbm.write_netpbm(rows, temporary, written, path=path)
-        else:
-            save(
-                rows,
-                temporary,
-                written,
-                path=path,
-                drawn=header,
-                overhang=overhang,
-                form=form,
-                encoding=encoding,
-                count=count,
-                animation=animation,
-            )
+    everything = [_written(header, form) for header in headers]
+    options: dict[str, Any] = {"bigtiff": needs_big_tiff(everything, encoding), "subifd": encoding.pyramid}
+
+    def write(to: Path, header: Header, page: Iterable[Picture], written: Header) -> None:
+        rows = _fitted(page, path, encoding, header, written)
+        save(
+            rows, to, written, path=path, drawn=header, overhang=NO_OVERHANG, form=form, encoding=encoding, **options
+        )  # fmt: skip
+
+    left = zip(headers, pages, everything, strict=True)
+    write(temporary, *next(left))
+    document = Document(temporary)
+    for page in left:
+        with set_aside(temporary, path=path) as part:
+            write(part, *page)
+            with said_of_writing(path):
+                document.append(part)
+
+
+def _for_all(headers: Sequence[Header]) -> Header:
+    """Return the header of frames of one size: what any of them needs, and of the metadata what the first has.
+
+    A profile goes where it is not that of all.
+    """
+    first = headers[0]
+    attachments = dict(first.attachments)
+    if any(header.attachments.get(_PROFILE) != first.attachments.get(_PROFILE) for header in headers):
+        attachments.pop(_PROFILE, None)
+    return replace(
+        first,
+        channels=max(header.channels for header in headers),
+        bit_depth=max(header.bit_depth for header in headers),
+        has_alpha=any(header.has_alpha for header in headers),
+        attachments=attachments,
+    )
 
 
 def _written(header: Header, form: Format) -> Header:
@@ -271,16 +356,15 @@ def _depth(header: Header, form: Format) -> int:
 
 def _is_converted(header: Header, form: Format) -> bool:
     """Tell whether the colours must become sRGB, as the format cannot hold the profile that they are meant by."""
-    has_profile = "icc-profile-data" in header.attachments
     becomes_colour = header.channels == 1 and _depth(header, form) not in form.gray
-    return has_profile and (not form.profile or becomes_colour)
+    return _PROFILE in header.attachments and (not form.profile or becomes_colour)
 
 
 def _kept(header: Header, form: Format) -> dict[str, bytes]:
     """Return the attachments that the format holds, in its own form, and true of this size and resolution."""
     kept = {name: header.attachments[name] for name in ATTACHMENTS if name in header.attachments}
     if _is_converted(header, form):
-        del kept["icc-profile-data"]
+        del kept[_PROFILE]
     height, width, resolution = header.height, header.width, header.resolution
     exif, xmp, iptc = (kept.pop(name, b"") for name in ("exif-data", "xmp-data", "iptc-data"))
     true = {
@@ -309,21 +393,38 @@ def _as_announced(strips: Iterable[Picture], header: Header) -> Iterator[Picture
         raise UsageError(f"the strips have {rows} rows or more, but their picture has {header.height}")
 
 
+def _as_all_announced(pages: Iterable[Picture], headers: Sequence[Header]) -> Iterator[Iterator[Picture]]:
+    """Pass each page on, as `_as_announced` does; raise `UsageError` where there are not as many as headers."""
+    count = 0
+    for page in pages:
+        count += 1
+        if count > len(headers):
+            break
+        yield _as_announced([page], headers[count - 1])
+    if count != len(headers):
+        raise UsageError(f"there are {count} pages or more, but {len(headers)} headers")
+
+
 def _fitted(
     strips: Iterable[Picture], path: Path, encoding: Encoding, header: Header, written: Header
 ) -> Iterator[Pixels]:
     """Yield each strip as (n, W, C), alpha last, as it is to be written."""
-    converted = _is_converted(header, _form(path, encoding))
-    profile = header.attachments.get("icc-profile-data") if converted else None
+    profile = header.attachments.get(_PROFILE) if _PROFILE not in written.attachments else None
     for strip in strips:
         check_alpha(path, opaque=_is_opaque(strip), encoding=encoding)
         pixels = strip.pixels if profile is None else in_srgb(strip.pixels, profile)
         pixels = to_depth(_with_channels(pixels, written.channels), written.bit_depth)
-        if strip.alpha is None or not written.has_alpha:
-            yield pixels
-        else:
-            alpha = to_depth(strip.alpha, written.bit_depth)[..., np.newaxis]
-            yield cast(Pixels, np.concatenate([pixels, alpha], axis=2))
+        if written.has_alpha:
+            pixels = cast(Pixels, np.concatenate([pixels, _alpha_of(strip, written.bit_depth)], axis=2))
+        yield pixels
+
+
+def _alpha_of(strip: Picture, bit_depth: int) -> Pixels:
+    """Return (H, W, 1), opaque where the strip has no alpha."""
+    if strip.alpha is None:
+        shape = (strip.height, strip.width, 1)
+        return cast(Pixels, np.full(shape, WHITE_OF[bit_depth], DTYPE_OF[bit_depth]))
+    return to_depth(strip.alpha, bit_depth)[..., np.newaxis]
 
 
 def _with_channels(pixels: Pixels, channels: int) -> Pixels:

@@ -113,20 +113,22 @@ class _Job:
         return Outcome(small, large, 1, left_out)
 
     def enlarge_pages(self, pages: Pages) -> Outcome:
-        small = pages.header
-        size = self._size(small)
-        large = self._header(small, size)
-        images.check_destination(self.target, force=self.force, picture=large, encoding=self.wishes.encoding)
+        """Enlarge one page after the other, each as large as is asked of it by itself."""
+        small = pages.headers()
+        sizes = [self._size(page) for page in small]
+        large = [self._header(page, size) for page, size in zip(small, sizes, strict=True)]
+        images.check_pages(self.target, large, force=self.force, encoding=self.wishes.encoding)
         images.write_pages(
-            large, self._pages(pages, size), self.target,
-            count=len(pages), animation=pages.animation, force=self.force, encoding=self.wishes.encoding,
+            large, self._pages(pages, small, sizes), self.target,
+            animation=pages.animation, force=self.force, encoding=self.wishes.encoding,
         )  # fmt: skip
-        return Outcome(small, large, len(pages), 0)
+        return Outcome(small[0], large[0], len(pages), 0)
 
-    def _pages(self, pages: Pages, size: Dimensions) -> Iterator[Picture]:
-        """Enlarge one page after the other, each held as a whole. An animation's grain is that of a film."""
+    def _pages(self, pages: Pages, small: list[Header], sizes: list[Dimensions]) -> Iterator[Picture]:
+        """Enlarge the pages, each held as a whole. An animation's grain is that of a film."""
         steady = None if pages.animation is None else SteadyGrain()
-        for number, page in enumerate(pages):
+        area = sum(page.width * page.height for page in small)
+        for number, (page, size) in enumerate(zip(pages, sizes, strict=True)):
             picture = page
             noise = survey(in_strips(page), noise=self.upscaler.grain).noise
             grains = self.upscaler.grain_of_passes(page.header, size, noise)
@@ -134,7 +136,8 @@ class _Job:
                 grains[-1] = steady.follow(grains[-1], frame=number)
             for grain in grains:
                 enlargement = self.upscaler.enlarge(picture, grain=grain)
-                for _ in self.watch(enlargement, len(enlargement) * len(pages)):
+                total = round(len(enlargement) * area / (page.width * page.height))
+                for _ in self.watch(enlargement, total):
                     pass
                 picture = enlargement.result
             yield self.upscaler.resized(picture, size)
