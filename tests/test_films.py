@@ -299,6 +299,37 @@ def test_animations_are_films(tmp_path: Path) -> None:
     assert decoded(tmp_path / "b.mp4")[0].format.name == "yuv420p"
 
 
+def with_a_corner(alpha: int, *, number: int) -> list[NDArray[np.uint8]]:
+    """Three frames, RGBA, of which one has this alpha in a corner."""
+    frames = [np.full((16, 24, 4), 255, np.uint8) for _ in range(3)]
+    frames[number][:4, :4, 3] = alpha
+    return frames
+
+
+def animation(path: Path, frames: list[NDArray[np.uint8]]) -> Path:
+    from PIL import Image
+
+    first, *others = (Image.fromarray(frame) for frame in frames)
+    first.save(path, save_all=True, append_images=others, duration=100, disposal=2)
+    return path
+
+
+def film_of_four_channels(path: Path, frames: list[NDArray[np.uint8]]) -> Path:
+    pictured = [av.VideoFrame.from_ndarray(frame, format="bgra") for frame in frames]
+    return clip(path, pictured, codec="ffv1", pixel_format="bgra")
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "number"), [(animation, "a.gif", 0), (film_of_four_channels, "a.mkv", 1)]
+)
+def test_transparency_that_is_lost_is_said(tmp_path: Path, make: Any, name: str, number: int) -> None:
+    source, output = make(tmp_path / name, with_a_corner(0, number=number)), tmp_path / "b.mp4"
+    sentence = f"{output} is without the transparency of {source}: films are written opaque"
+    assert enlarge(source, output).notes == [sentence]
+    opaque = make(tmp_path / f"opaque-{name}", with_a_corner(255, number=number))
+    assert enlarge(opaque, output).notes == []
+
+
 @pytest.mark.parametrize("kept", [0, 10, 600, 0.3, 0.5, 0.8])
 def test_truncated_films_end_early_or_are_refused(tmp_path: Path, kept: float) -> None:
     content = clip(tmp_path / "whole.mkv", pictures(24), codec="mjpeg", pixel_format="yuvj420p").read_bytes()

@@ -99,9 +99,10 @@ class Running:
         showing = self._showing(started.segments[-1].grain if started.segments else ())
         tag = LeftSited()
         writer: SegmentWriter | None = None
-        count = 0
+        count, transparent = 0, False
         try:
             for count, (time, frame) in enumerate(decoded, start=1):
+                transparent = transparent or reading.is_transparent(frame)
                 if count > done:
                     pixels = showing(reading.pixels_of(film, frame, tag), number=count)
                     writer = writer or self._writer(started.unfinished, pixels)
@@ -121,15 +122,19 @@ class Running:
             if writer is not None:
                 with suppress(OSError, av().FFmpegError):  # another error is on its way, or nobody wants more
                     writer.close()
-        self._check(count)
+        self._check(count, transparent=transparent)
 
-    def _check(self, count: int) -> None:
-        """Refuse a film without frames, and say where it ends early."""
+    def _check(self, count: int, *, transparent: bool) -> None:
+        """Refuse a film without frames, and say where it ends early or loses its transparency."""
         film, options = self._film, self._options
         if not count:
             raise PictureError(f"{film.path} has no frame in the part that was asked for{_extent(film)}")
         if film.frames is not None and count < film.frames and (options.start, options.end) == (None, None):
             self.notes.append(f"{film.path} ends early: {count} of its {film.frames} frames could be decoded")
+        if transparent:
+            self.notes.append(
+                f"{self._output} is without the transparency of {film.path}: films are written opaque"
+            )
 
     def _showing(self, grain: Sequence[float]) -> Showing:
         options = self._options

@@ -170,6 +170,14 @@ def pixels_of(film: Film, frame: VideoFrame, tag: LeftSited) -> RGB:
     return film.turn(to_rgb(sited, film.colours, width=width, height=height))
 
 
+def is_transparent(frame: VideoFrame) -> bool:
+    """Whether anything can be seen through a frame; an alpha channel alone, as any GIF has, does not tell."""
+    form = frame.format
+    if not (form.has_palette or any(component.is_alpha for component in form.components)):
+        return False
+    return bool(frame.to_ndarray(format="rgba")[..., 3].min() < 255)
+
+
 def _main(container: InputContainer) -> VideoStream:
     """The stream that is the film: the first that is not a cover."""
     videos = container.streams.video
