@@ -265,6 +265,37 @@ def test_a_pyramid_is_one_picture(tmp_path: Path) -> None:
     assert np.array_equal(images.read(tmp_path / "a.tif").pixels[..., 0], smooth)
 
 
+@pytest.mark.parametrize("pyramid", [False, True])
+@pytest.mark.parametrize("depth", [8, 16, 32])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_jpeg_in_a_tiff_looks_the_same(tmp_path: Path, pyramid: bool, depth: int, channels: int) -> None:
+    """It has 8 bits and no alpha; what is opaque can do without."""
+    encoding = Encoding(compression="jpeg", pyramid=pyramid, quality=100)
+    array = ramp(channels)
+    array[..., channels - (channels % 2 == 0) :] = 255
+    picture = images.from_array(cast(Any, images.to_depth(array, depth)))
+    images.write(picture, tmp_path / "a.tif", encoding=encoding)
+    again = images.read(tmp_path / "a.tif")
+    assert (again.bit_depth, again.alpha) == (8, None)
+    assert np.abs(again.pixels.astype(int) - images.to_depth(picture.pixels, 8)).max() <= 8
+
+
+@pytest.mark.parametrize("pyramid", [False, True])
+def test_jpeg_in_a_tiff_has_no_alpha(tmp_path: Path, pyramid: bool) -> None:
+    encoding = Encoding(compression="jpeg", pyramid=pyramid)
+    with pytest.raises(
+        PictureError, match="TIFF with JPEG compression has no transparency, and the picture has"
+    ):
+        images.write(images.from_array(ramp(4)), tmp_path / "a.tif", encoding=encoding)
+    assert not list(tmp_path.iterdir())
+
+
+def test_jpeg_in_a_tiff_may_be_wider_than_a_jpeg(tmp_path: Path) -> None:
+    wide = images.from_array(np.full((4, 66_000, 1), 99, np.uint8))
+    images.write(wide, tmp_path / "a.tif", encoding=Encoding(compression="jpeg"))
+    assert np.array_equal(images.read(tmp_path / "a.tif").pixels, wide.pixels)
+
+
 def test_pages_of_a_tiff(tmp_path: Path) -> None:
     first, second = Image.fromarray(ramp()), Image.fromarray(ramp()[:5, :4, 0])
     first.save(tmp_path / "a.tif", save_all=True, append_images=[second])

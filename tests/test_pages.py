@@ -205,6 +205,22 @@ def test_frames_of_several_sizes_are_refused_at_once(tiny_model: Path) -> None:
     assert names() == ["a.tif"]
 
 
+def test_transparency_that_cannot_be_kept_is_found_before_the_first_is_enlarged(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_pages(*_: object, **__: object) -> None:
+        pytest.fail("it was found too late")
+
+    monkeypatch.setattr(images, "write_pages", write_pages)
+    seen_through = plain(20, 16, "RGBA")
+    seen_through.putalpha(9)
+    document(plain(20, 16, "RGBA"), seen_through)
+    result = crispen_says("upscale", "a.tif", "-o", "b.tif", "--compression", "jpeg", "--model", tiny_model)
+    assert result.stderr.startswith(
+        "crispen: error: b.tif cannot be written: TIFF with JPEG compression has no"
+    )
+
+
 def test_what_is_wrong_with_the_last_page_is_said_before_the_first_is_enlarged(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

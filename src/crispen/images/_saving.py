@@ -70,7 +70,7 @@ def save(
         channels=channels,
         bit_depth=written.bit_depth,
     )
-    if form.name == "TIFF" and "exif-data" in written.attachments:
+    if form.saver == "tiffsave" and "exif-data" in written.attachments:
         with said_of_writing(path), temporary.open("r+b") as file:
             add_exif_to_tiff(file, written.attachments["exif-data"])
 

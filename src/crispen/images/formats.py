@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from crispen.images._vips import vips
 from crispen.images.picture import Header
 
 _CLASSIC_TIFF_BYTES = 4e9  # offsets of 32 bits end at 4.29e9; the rest is for what does not compress
+_JPEG_SIDE = 65_500
 _PYRAMID_SHARE = 4 / 3  # 1 + 1/4 + 1/16 + ...
 _TIFF_COMPRESSIONS = ("deflate", "lzw", "none", "jpeg")
 _CODECS = {"AVIF": "av1", "HEIC": "hevc"}
@@ -35,7 +36,7 @@ class Encoding:
     """Whether every pixel must be kept exactly, in a format that can also be lossy."""
 
     compression: str | None = None
-    """For TIFF: "deflate" (the default), "lzw", "none", or "jpeg", which is lossy."""
+    """For TIFF: "deflate" (the default), "lzw", "none", or "jpeg", which is lossy and has 8 bits and no alpha."""
 
     pyramid: bool = False
     """For TIFF: whether to write tiles, and all of the picture again at 1/2, 1/4 ... of its size."""
@@ -137,9 +138,9 @@ def _tiff(encoding: Encoding, header: Header) -> dict[str, Any]:
         options["level"] = 2
     if encoding.compression == "jpeg":
         options["Q"] = encoding.quality or 95
-    if encoding.pyramid:
-        options |= {"tile": True, "pyramid": True, "tile_width": 256, "tile_height": 256}
-    return options
+    if encoding.pyramid or (encoding.compression == "jpeg" and header.width > _JPEG_SIDE):
+        options |= {"tile": True, "tile_width": 256, "tile_height": 256}
+    return options | {"pyramid": encoding.pyramid}
 
 
 def needs_big_tiff(headers: Iterable[Header], encoding: Encoding) -> bool:
@@ -190,7 +191,7 @@ FORMATS: dict[str, Format] = {
     "png": Format(name="PNG", suffixes=(".png",), depths=(8, 16), saver="pngsave", options=_png),
     "jpeg": Format(
         name="JPEG", suffixes=(".jpg", ".jpeg"), depths=(8,), saver="jpegsave", options=_jpeg,
-        max_side=65_500, lossy=True, lossless=False, alpha=False, iptc=iptc_for_jpeg,
+        max_side=_JPEG_SIDE, lossy=True, lossless=False, alpha=False, iptc=iptc_for_jpeg,
     ),
     "webp": Format(
         name="WebP", suffixes=(".webp",), depths=(8,), saver="webpsave", options=_webp,
@@ -223,25 +224,32 @@ FORMATS: dict[str, Format] = {
 }  # fmt: skip
 """The formats that are written, by the names that `Encoding` takes."""
 
+# libvips would take more, and leave out the alpha channel, and take floats for linear light.
+_TIFF_OF_JPEGS = replace(
+    FORMATS["tiff"], name="TIFF with JPEG compression", depths=(8,), alpha=False, lossy=True, lossless=False
+)
+
 SUFFIXES = tuple(suffix for form in FORMATS.values() for suffix in form.suffixes)
 """The suffixes of the files that are written, in small letters; capitals do as well."""
 
 
 def format_for(suffix: str, encoding: Encoding) -> Format | None:
     """Return the format that is to be written to a file with this suffix; None where nothing says which."""
+    suffix = suffix.lower()
     if encoding.format is not None:
-        return FORMATS[encoding.format]
-    return next((form for form in FORMATS.values() if suffix.lower() in form.suffixes), None)
+        form = FORMATS[encoding.format]
+    else:
+        form = next((form for form in FORMATS.values() if suffix in form.suffixes), None)
+    return _TIFF_OF_JPEGS if form is FORMATS["tiff"] and encoding.compression == "jpeg" else form
 
 
 def check_encoding(form: Format, encoding: Encoding) -> None:
     """Raise `UsageError` where the format does not take what is asked of it."""
-    is_tiff = form.name == "TIFF"
     if encoding.lossless and not form.lossless:
         raise UsageError(f"{form.name} cannot be lossless; PNG, WebP, TIFF and AVIF can")
-    if encoding.quality is not None and not (form.lossy or (is_tiff and encoding.compression == "jpeg")):
+    if encoding.quality is not None and not form.lossy:
         raise UsageError(f"{form.name} takes no quality: JPEG, WebP, AVIF and TIFF with JPEG compression do")
-    if (encoding.pyramid or encoding.compression) and not is_tiff:
+    if (encoding.pyramid or encoding.compression) and not form.pages:
         raise UsageError(f"{form.name} has neither pyramids nor a choice of compressions; TIFF has both")
 
 

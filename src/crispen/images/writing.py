@@ -19,7 +19,7 @@ What a format cannot hold of the metadata is left out. A colour profile is never
 kept the pixels are converted to sRGB, so that they look the same. Nor is alpha: where the format has none that is
 an error, unless all of it is opaque. JPEG, WebP, AVIF, HEIC and JPEG XL are lossy unless `Encoding` says otherwise.
 A lossy WebP or HEIC also halves the resolution of colour, and a lossy WebP drops the colours of what is fully
-transparent; a lossless HEIC has 12 bits in place of 10.
+transparent; a lossless HEIC has 12 bits in place of 10. With JPEG compression a TIFF has 8 bits and no alpha.
 
 The pages of a TIFF keep each their own size, channels, depth and metadata. Frames of a GIF or a WebP have one size.
 
@@ -214,6 +214,11 @@ def check_alpha(path: str | os.PathLike[str], *, opaque: bool, encoding: Encodin
             f"{shown(Path(path))} cannot be written: {form.name} has no transparency, and the picture has;"
             " PNG, WebP and TIFF keep it"
         )
+
+
+def holds_alpha(path: str | os.PathLike[str], encoding: Encoding = _DEFAULT) -> bool:
+    """Tell whether the format that the suffix or ``encoding`` names holds an alpha channel."""
+    return _form(Path(path), encoding).alpha
 
 
 def holds_frames(path: str | os.PathLike[str], encoding: Encoding = _DEFAULT) -> bool:

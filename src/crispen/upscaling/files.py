@@ -118,6 +118,7 @@ class _Job:
         sizes = [self._size(page) for page in small]
         large = [self._header(page, size) for page, size in zip(small, sizes, strict=True)]
         images.check_pages(self.target, large, force=self.force, encoding=self.wishes.encoding)
+        self._check_alpha(small)
         images.write_pages(
             large, self._pages(pages, small, sizes), self.target,
             animation=pages.animation, force=self.force, encoding=self.wishes.encoding,
@@ -176,11 +177,20 @@ class _Job:
     def _overhang(self, small: Header, size: Dimensions, *, scale: int = 1) -> Overhang:
         return wrapping.overhang(small, size, scale=scale) if self.upscaler.wrap else NO_OVERHANG
 
-    def _survey(self, small: Header) -> Survey:
+    def _check_alpha(self, small: list[Header]) -> None:
+        """Look through the pages beforehand, where one could be transparent and the result cannot."""
+        if images.holds_alpha(self.target, self.wishes.encoding):
+            return
+        for number, page in enumerate(small):
+            if page.has_alpha:
+                opaque = self._survey(page, page=number).opaque
+                images.check_alpha(self.target, opaque=opaque, encoding=self.wishes.encoding)
+
+    def _survey(self, small: Header, *, page: int = 0) -> Survey:
         """Read the file once more beforehand, where it could be transparent, or its grain is to be kept."""
         if not (small.has_alpha or self.upscaler.grain):
             return Survey()
-        with images.open(self.source, max_megapixels=self.wishes.max_megapixels) as opened:
+        with images.open(self.source, max_megapixels=self.wishes.max_megapixels, page=page) as opened:
             return survey(opened.strips(SURVEYED_ROWS), noise=self.upscaler.grain)
 
     def _passes(self, small: Header, size: Dimensions) -> int:
