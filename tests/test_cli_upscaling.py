@@ -13,9 +13,10 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import crispen
-from commands import crispen_says, error_lines, names, pixels_of, save
+from commands import crispen_says, error_lines, names, pixels_of, run, save
 from crispen import films, images
 from crispen.cli import options
 from crispen.cli.upscaling import upscale
@@ -83,6 +84,21 @@ def test_any_size_can_be_had(
         (["--scale", "0"], "--scale must be above 0, not 0"),
         (["--scale", "nan"], "--scale must be above 0, not nan"),
         (["--width", "-3"], "--width must be above 0, not -3"),
+        (["--scale", "1e308"], "--scale must be at most 2147483647, not 1e+308"),
+        (["--scale", "inf"], "--scale must be at most 2147483647, not inf"),
+        (["--megapixels", "1e303"], "--megapixels must be at most 2147483647, not 1e+303"),
+        (["--width", "9" * 400], "--width must be at most 2147483647, not 9999"),
+        (["--height", "2147483648"], "--height must be at most 2147483647, not 2147483648"),
+        (["--fit", f"{'9' * 400}x1"], "--fit must be like 3840x2160, not"),
+        (["--fit", "9999999999x9999999999"], "a picture cannot be 1e+10x8e+09 pixels"),
+        (["--print", f"{'9' * 400}x1cm@300dpi"], "a picture cannot be infx118.11 pixels"),
+        (["--print", "1x1mm@1000001dpi"], "--print must be with at most 1000000 dpi, not"),
+        (["--dpi", "nan"], "--dpi must be above 0 and at most 1000000, not nan"),
+        (["--dpi", "inf"], "--dpi must be above 0 and at most 1000000, not inf"),
+        (["--dpi", "-5"], "--dpi must be above 0 and at most 1000000, not -5"),
+        (["--dpi", "0"], "--dpi must be above 0 and at most 1000000, not 0"),
+        (["--max-megapixels", "nan"], "--max-megapixels must be above 0, not nan"),
+        (["--max-megapixels", "0"], "--max-megapixels must be above 0, not 0"),
         (["--fit", "4k"], "--fit must be like 3840x2160, not '4k'"),
         (["--print", "A4"], "--print must be like 30x20cm@300dpi (or mm, or in), not 'A4'"),
         (["--quality", "90"], "PNG takes no quality"),
@@ -153,6 +169,14 @@ def test_the_resolution_and_the_tag_can_be_chosen(tiny_model: Path) -> None:
     assert said is not None
     assert (said.model, said.scale, said.width) == ("tiny", 4, 80)
     assert "xmp-data" not in images.read(enlarged(tiny_model, "--no-tag", "-o", "b.png")).attachments
+
+
+def test_a_resolution_that_no_file_can_state_is_left_out(tiny_model: Path) -> None:
+    Image.new("RGB", (20, 16)).save("a.bmp", dpi=(1e7, 1e7))
+    assert images.read("a.bmp").resolution == pytest.approx((1e7 / 25.4, 1e7 / 25.4))
+    result = run("upscale", "a.bmp", "--model", tiny_model)
+    assert (result.stderr, result.returncode) == ("", 0)
+    assert images.read("a-x4.png").resolution is None
 
 
 def test_what_the_network_is_asked_for_reaches_it(tiny_model: Path) -> None:
@@ -255,6 +279,39 @@ def test_what_no_pipe_holds_is_one_line_and_writes_nothing(
     assert (result.exit_code, result.stdout_bytes) == (code, b"")
     assert "/" not in line.replace("out/", "")
     assert names() == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("closed", "message"),
+    [
+        ("<&-", "- is the standard input, which is closed"),
+        (">&-", "-o - is the standard output, which is closed"),
+    ],
+)
+def test_a_pipe_that_is_closed_from_the_start_is_one_line(
+    tiny_model: Path, closed: str, message: str
+) -> None:
+    result = run_with(closed, "upscale", "-", "-o", "-", "--model", tiny_model)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"crispen: error: {message}: name a file")
+    assert result.stderr.count("\n") == 1
+
+
+def test_nothing_but_the_picture_goes_to_the_standard_output_where_errors_have_no_place(
+    tiny_model: Path,
+) -> None:
+    save("a.png")
+    for closed in (">&-", "2>&-"):
+        assert run_with(closed, "upscale", "a.png", "--force", "--model", tiny_model).returncode == 0
+    result = run_with("2>&-", "upscale", "missing.png", "-o", "-", "--model", tiny_model)
+    assert (result.stdout, result.returncode) == ("", 1)
+
+
+def run_with(redirection: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as its own process, from a shell that opens or closes its streams."""
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "crispen"]
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
 def test_a_terminal_is_not_filled_with_a_picture(tiny_model: Path) -> None:

@@ -381,24 +381,32 @@ def test_ends_are_told_in_the_order_of_the_jobs() -> None:
     assert [event.job for event in done(Running(jobs(4), enlarge))] == jobs(4)
 
 
-def test_a_failure_is_an_outcome_and_the_unforeseen_is_raised() -> None:
+def test_a_failure_is_an_outcome_and_so_is_the_unforeseen() -> None:
     def fail(job: Job, watch: Watch) -> Made:
         if job.source.name == "1.png":
             raise PictureError("1.png is broken")
         if job.source.name == "2.png":
             raise OSError(28, "No space left on device", "2-x4.png")
+        if job.source.name == "3.png":
+            raise ZeroDivisionError("division by zero")
         return MADE
 
-    outcomes = [event.outcome for event in done(Running(jobs(4), fail))]
-    assert (outcomes[0], outcomes[3]) == (MADE, MADE)
-    assert all(isinstance(outcome, CrispenError) for outcome in outcomes[1:3])
-    assert str(outcomes[2]) == "2-x4.png: No space left on device"
+    outcomes = [event.outcome for event in done(Running(jobs(5), fail))]
+    assert (outcomes[0], outcomes[4]) == (MADE, MADE)
+    assert all(isinstance(outcome, CrispenError) for outcome in outcomes[1:4])
+    assert [str(outcome) for outcome in outcomes[1:4]] == [
+        "1.png is broken",
+        "2-x4.png: No space left on device",
+        "3.png cannot be enlarged, which nobody has foreseen (ZeroDivisionError: division by zero)",
+    ]
 
-    def err(job: Job, watch: Watch) -> Made:
-        raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        list(Running(jobs(4), err))
+def test_a_wish_to_end_the_process_is_no_failure() -> None:
+    def end(job: Job, watch: Watch) -> Made:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        list(Running(jobs(4), end))
 
 
 def test_progress_is_told_and_leaving_stops_the_work() -> None:

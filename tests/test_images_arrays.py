@@ -1,6 +1,7 @@
 """Arrays and PIL images: taken for what their type says, and given back as the same kind."""
 
 import io
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -228,6 +229,28 @@ def test_info_is_kept_and_the_orientation_applied(tmp_path: Path) -> None:
     assert (large.getexif().get(0x0112, 1), large.getexif()[0x010F]) == (1, "Crispen")
     write(picture, tmp_path / "b.png")
     assert read(tmp_path / "b.png").attachments["icc-profile-data"] == profile
+
+
+@pytest.mark.parametrize(
+    ("dpi", "known"),
+    [
+        (300, (300, 300)),
+        ([300, 150], (300, 150)),
+        ((math.nan, math.nan), None),
+        ((math.inf, 300), None),
+        ((300, -300), None),
+        ((1e9, 1e9), None),
+        ((300, 300, 300), None),
+        (None, None),
+        ("fine", None),
+        pytest.param(10**400, None, id="huge"),
+    ],
+)
+def test_a_resolution_that_anybody_may_have_set(dpi: object, known: tuple[float, float] | None) -> None:
+    image = Image.new("RGB", (4, 4))
+    image.info["dpi"] = dpi
+    expected = known and pytest.approx([side / 25.4 for side in known])
+    assert from_pil(image).resolution == expected
 
 
 def test_no_info_stays_none() -> None:

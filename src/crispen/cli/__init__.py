@@ -30,5 +30,6 @@ def main() -> NoReturn:
         code = 0
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # whoever read it has gone
-            stream.flush()
+            if stream is not None:  # as it is where it was closed from the start
+                stream.flush()
     os._exit(code)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from crispen.cli.screen import is_terminal
 from crispen.errors import UsageError
 
 PIPE = "-"
@@ -74,6 +75,8 @@ def _ends(
     from crispen.upscaling.naming import picture_ext
 
     if from_stdin:
+        if sys.stdin is None:
+            raise UsageError("- is the standard input, which is closed: name a file, or send a picture to it")
         inputs = [folder / "standard input"]
         with inputs[0].open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
@@ -90,5 +93,7 @@ def _check_stdout(inputs: Sequence[Path], *, frame: bool) -> None:
         raise UsageError("-o - must be for one picture: the standard output holds no more")
     if is_film(inputs[0]) and not frame:
         raise UsageError("-o - is for pictures: a film must be written to a file")
-    if sys.stdout.isatty():
+    if sys.stdout is None:
+        raise UsageError("-o - is the standard output, which is closed: name a file, or open it")
+    if is_terminal(sys.stdout):
         raise UsageError("-o - would fill the terminal with a picture: send it to a program, or name a file")

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from crispen.cli.screen import is_terminal
 from crispen.jobs import Done, Job, Moved
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Progress:
 @contextmanager
 def shown(events: Iterable[Moved | Done], jobs: Iterable[Job]) -> Generator[Iterator[Moved | Done]]:
     """Pass events on, with a bar on stderr where that is a terminal."""
-    if not sys.stderr.isatty():  # and Rich need not be imported
+    if not is_terminal(sys.stderr):  # and Rich need not be imported
         yield iter(events)
         return
     progress = Progress(jobs)
@@ -88,7 +89,7 @@ def _bars() -> Bars:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # a piped stdout must go on getting its lines
+        redirect_stdout=is_terminal(sys.stdout),  # a piped stdout must go on getting its lines
         redirect_stderr=True,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 PIPED_WIDTH = 160
 """Columns of a table that is not shown on a terminal."""
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person reads along; None is what Python has for a stream that is closed from the start."""
+    return stream is not None and stream.isatty()
 
 
 def follow(steps: Iterable[object], *, total: int | None, label: str) -> None:
@@ -41,8 +46,8 @@ def bars(*, speed: bool = False) -> Bars:
         *columns,
         console=Console(stderr=True),
         transient=True,
-        disable=not sys.stderr.isatty(),
-        redirect_stdout=sys.stdout.isatty(),  # a piped stdout must go on getting its lines
+        disable=not is_terminal(sys.stderr),
+        redirect_stdout=is_terminal(sys.stdout),  # a piped stdout must go on getting its lines
         redirect_stderr=False,
     )
 
@@ -51,7 +56,7 @@ def show(table: Table) -> None:
     """Print a table as wide as the terminal, or as `PIPED_WIDTH`."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
+    Console(width=None if is_terminal(sys.stdout) else PIPED_WIDTH).print(table)
 
 
 def say_error(error: Exception | str) -> None:
@@ -66,6 +71,5 @@ def say_note(note: str) -> None:
 
 def _say(kind: str, sentence: str) -> None:
     line = " ".join(sentence.splitlines())
-    typer.echo(
-        f"crispen: {kind}: {line}", file=sys.stderr
-    )  # named, as a bar may have put itself in its place
+    # Named, as a bar may have put itself in its place; and where there is none, nothing goes to the standard output.
+    typer.echo(f"crispen: {kind}: {line}", file=sys.stderr, err=True)

@@ -281,7 +281,7 @@ def _follow_training(run: Iterable[Progress], drawn: Bars) -> Progress | None:
         description = f"{progress.stage} {_shown(_losses(progress.scalars))}"
         drawn.update(tasks[progress.stage], completed=progress.step, description=description)
         for note in progress.notes if _is_first_process() else ():
-            typer.echo(f"crispen: note: {note}", file=sys.stderr)
+            typer.echo(f"crispen: note: {note}", file=sys.stderr, err=True)
         if progress.validation:
             _tell(f"{progress.stage} {progress.step}/{progress.steps} {_shown(progress.validation)}")
     return progress

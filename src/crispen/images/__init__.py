@@ -8,7 +8,7 @@ from crispen.images.arrays import from_array, from_pil, is_pil, to_array, to_pil
 from crispen.images.formats import FORMATS, SUFFIXES, Encoding
 from crispen.images.listing import in_folder
 from crispen.images.matlab import contributions, resize
-from crispen.images.picture import DTYPE_OF, WHITE_OF, Header, Picture, Pixels, to_depth
+from crispen.images.picture import DTYPE_OF, WHITE_OF, Header, Picture, Pixels, denser, to_depth
 from crispen.images.reading import KINDS, READ_SUFFIXES, Pages, Source, open, open_pages, read
 from crispen.images.resizing import NO_OVERHANG, Overhang, overhang_of, resized
 from crispen.images.transparency import BLEED_REACH, bleed, enlarge_alpha, is_binary
@@ -47,6 +47,7 @@ __all__ = [
     "check_format",
     "check_pages",
     "contributions",
+    "denser",
     "enlarge_alpha",
     "from_array",
     "from_pil",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from crispen.images import _exif, _xmp
+from crispen.images.picture import MAX_RESOLUTION
 
 ATTACHMENTS = ("icc-profile-data", "exif-data", "xmp-data", "iptc-data")
 """The metadata kept with a picture, by libvips' names."""
@@ -29,5 +30,7 @@ def upright(attachments: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def stated(across: float, down: float) -> tuple[float, float] | None:
-    """Return a resolution in pixels per millimetre, or None where it says that nothing is known."""
+    """Return a resolution in pixels per millimetre, or None where it says that nothing is known, or nonsense."""
+    if not (0 < across <= MAX_RESOLUTION and 0 < down <= MAX_RESOLUTION):
+        return None
     return None if round(across * _MM_PER_INCH) in _UNSTATED_DPI else (across, down)

@@ -117,8 +117,18 @@ def from_pil(image: Image.Image) -> Picture:
     if image.mode == "CMYK":
         del info["icc-profile-data"]
     attachments = {name: data for name, data in info.items() if isinstance(data, bytes)}
-    across, down = (float(dpi) / _MM_PER_INCH for dpi in image.info.get("dpi", (0, 0)))
-    return replace(picture, attachments=attachments, resolution=stated(across, down))
+    return replace(picture, attachments=attachments, resolution=_pil_resolution(image.info.get("dpi")))
+
+
+def _pil_resolution(dpi: object) -> tuple[float, float] | None:
+    """Return pixels per millimetre, where PIL's entry, which anybody may set, is a pair of numbers or one for both."""
+    try:
+        across, down = (
+            float(side) for side in cast(Any, dpi if isinstance(dpi, tuple | list) else (dpi, dpi))
+        )
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return stated(across / _MM_PER_INCH, down / _MM_PER_INCH)
 
 
 def _pil_as_array(image: Image.Image) -> NDArray[Any]:

@@ -19,6 +19,9 @@ DTYPE_OF: dict[int, type[np.generic]] = {8: np.uint8, 16: np.uint16, 32: np.floa
 WHITE_OF = {8: 255, 16: 65535, 32: 1}
 """The value that stands for white, or opaque, at each bit depth."""
 
+MAX_RESOLUTION = 1e6
+"""Pixels per millimetre: more is nonsense, and libvips does not write it."""
+
 OVERSHOOT = 0.25
 """How far beyond [0, 1] a float may lie and still be taken for the ringing of a resampling filter."""
 
@@ -111,6 +114,15 @@ class Picture:
             attachments=self.attachments,
             resolution=self.resolution,
         )
+
+
+def denser(
+    resolution: tuple[float, float] | None, *, across: float, down: float
+) -> tuple[float, float] | None:
+    """Return a resolution after the pixels have become more, by factors; None where no file could state it."""
+    if resolution is None or max(resolution[0] * across, resolution[1] * down) > MAX_RESOLUTION:
+        return None
+    return resolution[0] * across, resolution[1] * down
 
 
 def to_depth(pixels: Pixels, bit_depth: int) -> Pixels:

@@ -86,8 +86,8 @@ class _Stopped(Exception):
 class Running:
     """Jobs being worked off: each iteration yields an event, those of `Done` in the order of the jobs.
 
-    Leaving it early stops the work at its next step. What one job fails with is its outcome; only what nobody could
-    foresee is raised.
+    Leaving it early stops the work at its next step. What one job fails with is its outcome, and keeps no other from
+    being done, even where nobody could foresee it.
 
     Args:
         jobs: what is to be done.
@@ -119,7 +119,7 @@ class Running:
             while waiting:
                 event = self._events.get()
                 if isinstance(event, Future):
-                    event.result()  # raises what nobody could foresee
+                    event.result()  # raises what is no failure, such as a wish to end the process
                 elif isinstance(event, Moved):
                     yield event
                 else:
@@ -138,6 +138,10 @@ class Running:
             outcome = error
         except OSError as error:
             outcome = PictureError(f"{error.filename or job.source}: {error.strerror or error}")
+        except _Stopped:
+            return
+        except Exception as error:  # noqa: BLE001  # a mistake of ours, or of a library, over one file of many
+            outcome = _unforeseen(job, error)
         self._events.put(Done(job, outcome, time.monotonic() - started))
 
     def _watch(self, job: Job) -> Watch:
@@ -153,3 +157,10 @@ class Running:
                     raise _Stopped
 
         return watch
+
+
+def _unforeseen(job: Job, error: Exception) -> CrispenError:
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    outcome = PictureError(f"{job.source} cannot be enlarged, which nobody has foreseen ({said})")
+    outcome.__cause__ = error
+    return outcome

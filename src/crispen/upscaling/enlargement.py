@@ -183,7 +183,7 @@ def enlarged(small: Header, *, scale: int) -> Header:
 
     Profile and metadata are the small picture's; the resolution grows, so that the size in print stays.
     """
-    resolution = small.resolution and (small.resolution[0] * scale, small.resolution[1] * scale)
+    resolution = images.denser(small.resolution, across=scale, down=scale)
     return replace(small, height=small.height * scale, width=small.width * scale, resolution=resolution)
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from crispen import __version__, images
+from crispen.errors import UsageError
 from crispen.images import NO_OVERHANG, Encoding, Header, Overhang, Pages, Picture, Source
 from crispen.images.provenance import Statement, tagged
 from crispen.upscaling import wrapping
 from crispen.upscaling.enlargement import Step, strips_of
 from crispen.upscaling.grain import SteadyGrain
 from crispen.upscaling.rows import Readable, SourceRows, StripSource
-from crispen.upscaling.sizes import Dimensions, Size, passes
+from crispen.upscaling.sizes import MAX_DPI, Dimensions, Size, passes
 from crispen.upscaling.survey import SURVEYED_ROWS, Survey, in_strips, survey
 from crispen.upscaling.upscaler import Upscaler
 from crispen.upscaling.wrapping import WrappedRows
@@ -30,7 +31,10 @@ _MM_PER_INCH = 25.4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What is asked of a result, beside its pixels."""
+    """What is asked of a result, beside its pixels.
+
+    Raises `UsageError` for numbers that cannot be.
+    """
 
     size: Size = field(default_factory=Size)
     """How large."""
@@ -41,7 +45,13 @@ class Wishes:
     tag: bool = True
     """Whether the file says in its XMP that an AI model enlarged it."""
     max_megapixels: float = MAX_MEGAPIXELS
-    """The largest picture that is read."""
+    """The largest picture that is read; infinity sets no limit."""
+
+    def __post_init__(self) -> None:
+        if self.dpi is not None and not 0 < self.dpi <= MAX_DPI:
+            raise UsageError(f"--dpi must be above 0 and at most {MAX_DPI}, not {self.dpi:g}")
+        if not self.max_megapixels > 0:
+            raise UsageError(f"--max-megapixels must be above 0, not {self.max_megapixels:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +223,8 @@ class _Job:
         dpi = self.wishes.dpi or self.wishes.size.dpi
         if dpi is not None:
             return dpi / _MM_PER_INCH, dpi / _MM_PER_INCH
-        if small.resolution is None:
-            return None
-        return (
-            small.resolution[0] * size.width / small.width,
-            small.resolution[1] * size.height / small.height,
+        return images.denser(
+            small.resolution, across=size.width / small.width, down=size.height / small.height
         )
 
 

@@ -16,10 +16,16 @@ from crispen.errors import UsageError
 MAX_PASSES = 4
 """How often a network may be applied to its own result: four times by 4 would be 256."""
 
+MAX_SIDE = 2**31 - 1
+"""Pixels; no format holds more."""
+
+MAX_DPI = 1_000_000
+"""Pixels per inch: what a file may be asked to state."""
+
 _MM_PER = {"mm": 1.0, "cm": 10.0, "in": 25.4}
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _PAPER = re.compile(rf"{_NUMBER}x{_NUMBER}(mm|cm|in)@{_NUMBER}dpi")
-_BOX = re.compile(r"(\d+)x(\d+)")
+_BOX = re.compile(r"(\d{1,10})x(\d{1,10})")
 _ROUNDING = 1e-9  # so that 0.1 * 30 passes is not taken for more than 3
 
 
@@ -65,8 +71,11 @@ class Size:
             )
         for name in ("scale", "width", "height", "megapixels"):
             value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise UsageError(f"--{name} must be above 0, not {value:g}")
+            if value is None or 0 < value <= MAX_SIDE:
+                continue
+            limit = f"at most {MAX_SIDE}" if value > 0 else "above 0"
+            said = value if isinstance(value, int) else f"{value:g}"
+            raise UsageError(f"--{name} must be {limit}, not {said}")
 
     @property
     def is_scale(self) -> bool:
@@ -74,7 +83,11 @@ class Size:
         return (self.width, self.height, self.fit, self.paper, self.megapixels) == (None,) * 5
 
     def of(self, width: int, height: int, *, scale: int) -> Dimensions:
-        """Return what a picture of ``width`` × ``height`` becomes, where a network's ``scale`` is the default."""
+        """Return what a picture of ``width`` × ``height`` becomes, where a network's ``scale`` is the default.
+
+        Raises:
+            UsageError: for more than any picture can have.
+        """
         if self.fit is not None:
             return _times(width, height, min(self.fit.width / width, self.fit.height / height))
         if self.paper is not None:
@@ -85,9 +98,9 @@ class Size:
         if self.width is not None and self.height is not None:
             return Dimensions(self.width, self.height)
         if self.width is not None:
-            return Dimensions(self.width, max(1, round(height * self.width / width)))
+            return _dimensions(self.width, height * self.width / width)
         if self.height is not None:
-            return Dimensions(max(1, round(width * self.height / height)), self.height)
+            return _dimensions(width * self.height / height, self.height)
         return _times(width, height, scale if self.scale is None else self.scale)
 
 
@@ -117,8 +130,10 @@ def parse_paper(text: str) -> tuple[Dimensions, float]:
     if match is None or min(float(match[part]) for part in (1, 2, 4)) <= 0:
         raise UsageError(f"--print must be like 30x20cm@300dpi (or mm, or in), not {text!r}")
     dpi = float(match[4])
-    sides = [max(1, round(float(match[part]) * _MM_PER[match[3]] / 25.4 * dpi)) for part in (1, 2)]
-    return Dimensions(max(sides), min(sides)), dpi
+    if dpi > MAX_DPI:
+        raise UsageError(f"--print must be with at most {MAX_DPI} dpi, not {text!r}")
+    sides = [float(match[part]) * _MM_PER[match[3]] / 25.4 * dpi for part in (1, 2)]
+    return _dimensions(max(sides), min(sides)), dpi
 
 
 def passes(width: int, height: int, wanted: Dimensions, *, scale: int) -> int:
@@ -140,4 +155,10 @@ def passes(width: int, height: int, wanted: Dimensions, *, scale: int) -> int:
 
 
 def _times(width: int, height: int, factor: float) -> Dimensions:
-    return Dimensions(max(1, round(width * factor)), max(1, round(height * factor)))
+    return _dimensions(width * factor, height * factor)
+
+
+def _dimensions(width: float, height: float) -> Dimensions:
+    if max(width, height) > MAX_SIDE:
+        raise UsageError(f"a picture cannot be {width:g}x{height:g} pixels: {MAX_SIDE} a side is the most")
+    return Dimensions(max(1, round(width)), max(1, round(height)))
