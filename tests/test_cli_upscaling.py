@@ -208,6 +208,18 @@ def test_pages_that_are_left_out_are_told(tiny_model: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("suffix", "target"), [(".png", "b.png"), (".avif", "b.png"), (".png", "b.gif")])
+def test_frames_that_cannot_be_read_are_told(tiny_model: Path, suffix: str, target: str) -> None:
+    frames = [Image.fromarray(_picture(number).pixels) for number in range(3)]
+    frames[0].save(f"a{suffix}", save_all=True, append_images=frames[1:], duration=100)
+    result = crispen_says("upscale", f"a{suffix}", "-o", target, "--model", tiny_model)
+    assert result.exit_code == 0
+    assert result.stderr == (
+        f"crispen: note: {target} has the first of the 3 frames of a{suffix}:"
+        " animations are read where they are GIF or WebP\n"
+    )
+
+
 def test_signed_content_credentials_are_told_and_not_passed_on(tiny_model: Path) -> None:
     content = save("a.png").read_bytes()
     box = b"\0\0\0\x1ajumb\0\0\0\x12jumdc2pa\0\0\0\0\0\0"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispen.errors import PictureError
+from crispen.images._frames import stated_frames
 from crispen.images._metadata import ATTACHMENTS, stated, upright
 from crispen.images._nclx import states_display_p3
 from crispen.images._opened import Animation, FetchRows, Opened, check_size, no_such_page
@@ -59,7 +60,13 @@ def open_with_libvips(path: Path, loader: str, *, max_megapixels: float, page: i
     _check_header(path, image, max_megapixels=max_megapixels * (pages if page is None else 1))
     exif = _tiff_exif(path, numbers[page or 0]) if loader == "tiffload_source" else None
     header = _header(image, exif=exif)
-    return Opened(header=header, fetch=_rows(path, loader, image), pages=pages, animation=animation)
+    return Opened(
+        header=header,
+        fetch=_rows(path, loader, image),
+        pages=pages,
+        animation=animation,
+        unread=max(0, stated_frames(path, loader) - pages),
+    )
 
 
 @contextmanager

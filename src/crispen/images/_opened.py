@@ -37,10 +37,13 @@ class Opened:
     fetch: FetchRows
 
     pages: int = 1
-    """How many pages or frames the file holds."""
+    """How many pages or frames the file holds that can be read."""
 
     animation: Animation | None = None
     """How its frames follow each other, where they do."""
+
+    unread: int = 0
+    """How many more frames the file holds, none of which can be read."""
 
 
 def check_size(path: Path, width: int, height: int, *, max_megapixels: float) -> None:

@@ -13,7 +13,8 @@ alpha, a transparent colour    `alpha`; a TIFF's colours are divided by it where
 orientation tag                applied to the pixels; EXIF and XMP then say "upright". AVIF, HEIC and JPEG XL say
                                it outside of EXIF, and EXIF's counts for nothing there
 ICC profile, EXIF, XMP, IPTC   `attachments`
-several pages or frames        the first, or the one asked for; `open_pages` goes through all
+several pages or frames        the first, or the one asked for; `open_pages` goes through all. Of an animated PNG or
+                               AVIF there is only the first
 float beyond [0, 1]            clipped where it is a filter's ringing, otherwise refused, as NaN is
 =============================  =======================================================================
 
@@ -117,6 +118,9 @@ class Pages:
 
         self.animation: Animation | None = first.animation
         """How the frames follow each other; None for pages, and for a single picture."""
+
+        self.unread: int = first.unread
+        """How many more frames an animated PNG or AVIF holds: only the first can be read."""
 
         self._path = path
         self._count = first.pages

@@ -150,6 +150,12 @@ def _notes(job: Job, outcome: Outcome) -> Iterator[str]:
             f"{job.target} has the first of the {held} pages of {job.source}:"
             " GIF and WebP hold animations, TIFF holds pages"
         )
+    if outcome.unread:
+        held = outcome.pages + outcome.unread
+        yield (
+            f"{job.target} has the first of the {held} frames of {job.source}:"
+            " animations are read where they are GIF or WebP"
+        )
     with suppress(OSError):  # it has been read by now, and nobody can say more
         if images.has_content_credentials(job.source):
             yield (

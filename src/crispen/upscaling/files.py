@@ -66,6 +66,8 @@ class Outcome:
     """How many pages or frames were enlarged."""
     left_out: int
     """How many more there are in the file, for which the result's format has no place."""
+    unread: int = 0
+    """How many more frames there are in the file, of which only the first can be read."""
 
 
 def enlarge_file(
@@ -90,9 +92,9 @@ def enlarge_file(
     with images.open_pages(source, max_megapixels=wishes.max_megapixels) as pages:
         if len(pages) > 1 and images.holds_frames(target, wishes.encoding):
             return job.enlarge_pages(pages)
-        left_out = len(pages) - 1
+        left_out, unread = len(pages) - 1, pages.unread
     with images.open(source, max_megapixels=wishes.max_megapixels) as opened:
-        return job.enlarge_single(opened, left_out=left_out)
+        return replace(job.enlarge_single(opened), left_out=left_out, unread=unread)
 
 
 def _unwatched(steps: Iterable[Step], total: int) -> Iterable[Step]:
@@ -108,7 +110,7 @@ class _Job:
     force: bool
     watch: Watch
 
-    def enlarge_single(self, opened: Source, *, left_out: int) -> Outcome:
+    def enlarge_single(self, opened: Source) -> Outcome:
         small = opened.header
         size = self._size(small)
         large = self._header(small, size)
@@ -120,7 +122,7 @@ class _Job:
             replace(large, height=drawn.height, width=drawn.width), strips, self.target,
             size=size, overhang=overhang, force=self.force, encoding=self.wishes.encoding,
         )  # fmt: skip
-        return Outcome(small, large, 1, left_out)
+        return Outcome(small, large, 1, 0)
 
     def enlarge_pages(self, pages: Pages) -> Outcome:
         """Enlarge one page after the other, each as large as is asked of it by itself."""
