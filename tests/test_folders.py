@@ -318,6 +318,48 @@ def test_an_interrupted_run_reports_what_it_has_done(tiny_model: Path) -> None:
     assert not [name for name in names("out") if name.startswith(".")]
 
 
+OUT_OF_ORDER = """
+import os, signal, threading
+from crispen.cli import main
+from crispen.jobs import Enlarger
+
+do, others = Enlarger._do, threading.Semaphore(0)
+
+def first_is_interrupted(self, job, watch):
+    if job.source.name != "0.png":
+        try:
+            return do(self, job, watch)
+        finally:
+            others.release()
+    for _ in range(4):
+        others.acquire()
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in watch(iter(int, 1), 10, pixels=lambda _: 1):
+        pass
+
+Enlarger._do = first_is_interrupted
+main()
+"""
+
+
+def test_what_was_done_before_its_turn_is_told_and_reported_after_an_interruption(tiny_model: Path) -> None:
+    for number in range(4):
+        save(f"in/{number}.png")
+    Path("in/4.png").write_text("no picture")
+    options = ["upscale", "in", "-o", "out", "--model", str(tiny_model), "--report", "report.json"]
+    command = [sys.executable, "-c", OUT_OF_ORDER, *options]
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 130
+    assert [line.split(" ")[0] for line in result.stdout.splitlines()] == [
+        str(Path("in", f"{number}.png")) for number in (1, 2, 3)
+    ]
+    error, interrupted = result.stderr.splitlines()
+    assert error.startswith(f"crispen: error: {Path('in/4.png')} is not a picture")
+    assert interrupted == "crispen: interrupted"
+    assert json.loads(Path("report.json").read_text())["counts"] == {"done": 3, "skipped": 0, "failed": 1}
+    assert names("out") == ["1-x4.png", "2-x4.png", "3-x4.png"]
+
+
 def test_a_terminal_sees_one_bar(tiny_model: Path) -> None:
     pty = pytest.importorskip("pty")
     save("in/a.png", 48, 48)
@@ -407,6 +449,30 @@ def test_a_wish_to_end_the_process_is_no_failure() -> None:
 
     with pytest.raises(SystemExit):
         list(Running(jobs(4), end))
+
+
+def test_what_has_ended_out_of_order_is_known_where_the_work_is_left() -> None:
+    ended = threading.Barrier(2)
+    endless: Iterator[int] = iter(int, 1)
+
+    def enlarge(job: Job, watch: Watch) -> Made:
+        if job.source.name == "0.png":
+            for number, _ in enumerate(watch(endless, 10, pixels=lambda _: 7)):
+                if number == 0:
+                    ended.wait(timeout=30)
+                time.sleep(0.001)
+        elif job.source.name == "3.png":
+            ended.wait(timeout=30)  # and 1.png and 2.png are done by now
+            raise PictureError("3.png is broken")
+        return MADE
+
+    running = Running(jobs(5), enlarge)
+    with closing(iter(running)) as events:
+        assert isinstance(next(events), Moved)
+        assert isinstance(
+            next(events), Moved
+        )  # so that 0.png goes on, while the others wait to be told after it
+    assert [done.job for done in running.ended[:3]] == jobs(5)[1:4]
 
 
 def test_progress_is_told_and_leaving_stops_the_work() -> None:

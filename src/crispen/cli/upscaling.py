@@ -238,11 +238,17 @@ def _work_off(planned: Sequence[Job], enlarger: Callable[[], Enlarger], record: 
         if not ready:
             return
         running = jobs.Running(ready, enlarger())
-        with closing(iter(running)) as events, progress.shown(events, ready) as watched:
-            for event in watched:
-                if isinstance(event, jobs.Done):
-                    record.done.append(event)
-                    _tell(event, ends)
+        told = 0
+        try:
+            with closing(iter(running)) as events, progress.shown(events, ready) as watched:
+                for event in watched:
+                    if isinstance(event, jobs.Done):
+                        _tell(event, ends)
+                        told += 1
+        finally:  # after Ctrl-C, too, when some wait to be told in their order
+            record.done += running.ended
+            for done in running.ended[told:]:
+                _tell(done, ends)
 
 
 def _tell(done: Done, ends: Ends) -> None:

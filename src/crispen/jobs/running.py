@@ -86,8 +86,8 @@ class _Stopped(Exception):
 class Running:
     """Jobs being worked off: each iteration yields an event, those of `Done` in the order of the jobs.
 
-    Leaving it early stops the work at its next step. What one job fails with is its outcome, and keeps no other from
-    being done, even where nobody could foresee it.
+    Leaving it early stops the work at its next step; `ended` then has what was done all the same. What one job fails
+    with is its outcome, and keeps no other from being done, even where nobody could foresee it.
 
     Args:
         jobs: what is to be done.
@@ -102,11 +102,17 @@ class Running:
         self._enlarge = enlarge
         self._workers = workers
         self._events: SimpleQueue[Moved | Done | Future[None]] = SimpleQueue()
+        self._ended: dict[Job, Done] = {}
         self._stop = threading.Event()
 
     def __len__(self) -> int:
         """How many jobs there are."""
         return len(self._jobs)
+
+    @property
+    def ended(self) -> list[Done]:
+        """What has come to its end by now, in the order of the jobs; more than was told, where some still wait."""
+        return [self._ended[job] for job in self._jobs if job in self._ended]
 
     def __iter__(self) -> Generator[Moved | Done]:
         """Work off the jobs, once."""
@@ -142,7 +148,8 @@ class Running:
             return
         except Exception as error:  # noqa: BLE001  # a mistake of ours, or of a library, over one file of many
             outcome = _unforeseen(job, error)
-        self._events.put(Done(job, outcome, time.monotonic() - started))
+        self._ended[job] = Done(job, outcome, time.monotonic() - started)
+        self._events.put(self._ended[job])
 
     def _watch(self, job: Job) -> Watch:
         count = 0
