@@ -579,6 +579,16 @@ def test_exports_are_named_after_model_and_kind(tiny_model: Path) -> None:
     assert names("mine") == [zoo.ONNX, zoo.WEIGHTS]
 
 
+def test_exports_make_the_folder_that_is_named(tiny_model: Path) -> None:
+    for options in (["models/"], ["files/", "--to", "onnx"], ["deep/er/other.onnx"]):
+        assert crispen_says("export", tiny_model, *options).exit_code == 0
+    assert names("models") == [zoo.ONNX, zoo.WEIGHTS]  # a model's folder is what was asked for itself
+    assert names("files") == ["tiny.onnx"]
+    assert names("deep/er") == ["other.onnx"]
+    (line,) = error_lines(crispen_says("export", tiny_model, "files/tiny.onnx/", "--to", "onnx"))
+    assert line.endswith("tiny.onnx cannot be made a folder: File exists")
+
+
 def test_exports_overwrite_only_with_force(tiny_model: Path) -> None:
     Path("tiny.bin").write_text("mine")
     result = crispen_says("export", tiny_model, "--to", "openvino")

@@ -25,6 +25,7 @@ from crispen.images import Animation, Picture, from_array
 from crispen.images.provenance import statement_of
 from crispen.jobs import Enlarger, FilmWishes, Job
 from crispen.upscaling.files import MAX_MEGAPIXELS, Wishes
+from files import pipe
 
 PNG, JPEG, TIFF = b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0"
 
@@ -267,6 +268,37 @@ def test_either_end_may_be_a_pipe(tiny_model: Path) -> None:
     result = crispen_says("upscale", "a.png", "-o", "-", "--format", "jpeg", "--model", tiny_model)
     assert result.stdout_bytes.startswith(JPEG)
     assert result.exit_code == 0
+
+
+def test_a_file_may_have_the_name_that_stands_for_a_pipe(tiny_model: Path) -> None:
+    save("a.png").rename("-")
+    result = crispen_says("upscale", "./-", "-o", "b.png", "--model", tiny_model, stdin=b"no picture")
+    assert (result.stderr, result.exit_code) == ("", 0)
+    result = crispen_says("upscale", "b.png", "./-", "-o", "out", "--model", tiny_model)
+    assert names("out") == ["--x4.png", "b-x4.png"]
+    result = crispen_says("upscale", "./-", "-o", "-", "--model", tiny_model)
+    assert result.stdout_bytes.startswith(PNG)
+
+
+def test_a_pipe_that_has_a_name_is_told_from_a_missing_file(tiny_model: Path) -> None:
+    save("a.png")
+    (Path("fd")).symlink_to(pipe(Path("pipe")))
+    result = crispen_says("upscale", "fd", "a.png", "--model", tiny_model)
+    said = "fd is a pipe, no file: give - instead, and send the picture to the standard input"
+    assert (error_lines(result), result.exit_code) == ([said], 1)
+    assert "a-x4.png" in names()
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="no pipes are named so here")
+def test_a_pipe_without_a_name_of_its_own_is_told_from_a_missing_file(tiny_model: Path) -> None:
+    reader, writer = os.pipe()
+    try:
+        name = f"/dev/fd/{reader}"
+        (line,) = error_lines(crispen_says("upscale", name, "-o", "b.png", "--model", tiny_model))
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert line.startswith(f"{name} is a pipe, no file: give - instead")
 
 
 @pytest.mark.parametrize(

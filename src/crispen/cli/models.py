@@ -62,7 +62,7 @@ def export(
     target: Annotated[
         str | None,
         typer.Argument(
-            help="What to make, or with a slash at its end the folder to make it in.",
+            help="What to make: a model's folder, or a file; for a file also, with a slash at its end, its folder.",
             show_default="the model's name, here",
         ),
     ] = None,
@@ -182,6 +182,13 @@ def _target(model: Model, target: str | None, *, to: Format, int8: bool) -> Path
     return Path(target, name) if inside else Path(target)
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be made a folder: {error.strerror}") from error
+
+
 def _files(model: Model, path: Path, *, to: Format, int8: bool) -> list[Path]:
     """Return the files that will be written."""
     from crispen.zoo import INT8, ONNX, WEIGHTS
@@ -227,6 +234,7 @@ def _export(
     if to == "folder":
         return export.export_model(model.weights, path, calibration=calibration)
     generator = load_generator(model.weights)
+    _make_folder(path.parent)
     match to:
         case "onnx":
             opset = export.OPSET if opset is None else opset

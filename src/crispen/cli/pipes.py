@@ -41,28 +41,29 @@ class Ends:
 
 
 @contextmanager
-def piped(inputs: Sequence[Path], output: str | None, *, format: str | None, frame: bool) -> Generator[Ends]:
+def piped(inputs: Sequence[str], output: str | None, *, format: str | None, frame: bool) -> Generator[Ends]:
     """Have the standard input in a file, and a file that is sent to the standard output if nothing is raised.
 
-    Raises `UsageError` where that cannot be. ``format`` is one of `crispen.images.FORMATS`, and ``frame`` says that
-    a picture is made of a film.
+    Raises `UsageError` where that cannot be. ``inputs`` are as they were typed, as ``./-`` is a file; ``format`` is one
+    of `crispen.images.FORMATS`, and ``frame`` says that a picture is made of a film.
     """
-    from_stdin = [str(path) for path in inputs] == [PIPE]
+    from_stdin = list(inputs) == [PIPE]
     to_stdout = output == PIPE
+    if PIPE in inputs and not from_stdin:
+        raise UsageError("- must be the only input: the standard input holds one picture")
+    paths = [Path(each) for each in inputs]
     if not (from_stdin or to_stdout):
-        if Path(PIPE) in inputs:
-            raise UsageError("- must be the only input: the standard input holds one picture")
-        yield Ends(inputs=inputs, output=output)
+        yield Ends(inputs=paths, output=output)
         return
     if from_stdin and output is None:
         raise UsageError(
             "-o must say where the result of - goes: a file, a folder, or - for the standard output"
         )
     if to_stdout:
-        _check_stdout(inputs, frame=frame)
+        _check_stdout(paths, frame=frame)
     with tempfile.TemporaryDirectory(prefix="crispen-") as name:
         folder = Path(name)
-        yield (ends := _ends(inputs, output, folder, from_stdin=from_stdin, format=format))
+        yield (ends := _ends(paths, output, folder, from_stdin=from_stdin, format=format))
         if to_stdout and ends.output is not None:
             with Path(ends.output).open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,10 +24,9 @@ if TYPE_CHECKING:
 @app.command()
 def upscale(
     inputs: Annotated[
-        list[Path],
+        list[str],  # not paths, which would make ./- and - the same
         typer.Argument(
             help="Pictures (PNG, JPEG, WebP, TIFF, GIF, AVIF, BMP, PPM), films, folders; or - for the standard input.",
-            readable=False,  # not for Typer to check: it would refuse all for one
         ),
     ],
     output: given.OutputOption = None,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from crispen import images
 from crispen.errors import CrispenError, PictureError
+from crispen.files import kind_of
 
 FILM_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm",
@@ -104,6 +105,11 @@ def _in(path: Path, search: Search, *, output: Path | None) -> Iterator[Found | 
     try:
         if path.is_dir():
             yield from _in_folder(path, search, output=output)
+            return
+        kind = kind_of(path)
+        if kind is not None:
+            said = f"{path} is {kind}, no file: give - instead, and send the picture to the standard input"
+            yield Failure(path, PictureError(said))
             return
         path.resolve(strict=True)
     except FileNotFoundError:
