@@ -449,6 +449,108 @@ def test_a_run_that_goes_on_with_another_recipe_is_told(photos: Path, tmp_path: 
     assert {f"{told}seed is 7, was 0", f"{told}stage.pretrain.steps is 4, was 3"} <= set(progress[0].notes)
 
 
+def kept(run_dir: Path) -> dict[str, bytes]:
+    """What a run's folder holds, file by file."""
+    return {path.name: path.read_bytes() for path in run_dir.iterdir() if path.is_file()}
+
+
+def test_a_run_is_not_resumed_with_a_recipe_that_lacks_its_stage(photos: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    stages = {"pretrain": {"steps": 2}, "gan": {"steps": 2, "perceptual_weight": 0.0}}
+    list(train(recipe(stage=stages), data=[photos], run_dir=run_dir))
+    before = kept(run_dir)
+    with pytest.raises(TrainingError, match=r"has come to stage gan, and the recipe has no \[stage\.gan\]"):
+        next(train(recipe(pretrain=2), data=[photos], run_dir=run_dir, resume=True))
+    assert kept(run_dir) == before
+
+
+def test_a_run_is_not_resumed_with_fewer_steps_than_are_done(photos: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    list(train(recipe(pretrain=3), data=[photos], run_dir=run_dir))
+    before = kept(run_dir)
+    with pytest.raises(
+        TrainingError, match="has 3 steps done, but the recipe ends the stage pretrain after 2"
+    ):
+        next(train(recipe(pretrain=2), data=[photos], run_dir=run_dir, resume=True))
+    assert kept(run_dir) == before
+
+
+def test_a_recipe_that_the_checkpoint_does_not_fit_changes_nothing(photos: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    list(train(recipe(pretrain=2), data=[photos], run_dir=run_dir))
+    before = kept(run_dir)
+    other = recipe(pretrain=3, generator={"scale": 2, "num_blocks": 2, "num_features": 8})
+    with pytest.raises(TrainingError, match="belongs to another recipe"):
+        next(train(other, data=[photos], run_dir=run_dir, resume=True))
+    assert kept(run_dir) == before
+
+
+def test_what_is_noted_is_told_even_where_no_step_is_left(photos: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    list(train(recipe(pretrain=3, checkpoint_minutes=1e-9), data=[photos], run_dir=run_dir))
+    assert (
+        list(train(recipe(pretrain=3, checkpoint_minutes=1e-9), data=[photos], run_dir=run_dir, resume=True))
+        == []
+    )
+    logged, made = (run_dir / "log.jsonl").read_bytes(), weights(run_dir)
+    table = {"steps": 3, "learning_rate": 0.5, "pixel_loss": "l1"}
+    other = recipe(stage={"pretrain": table}, checkpoint_minutes=1e-9, seed=8)
+    (standing,) = train(other, data=[photos], run_dir=run_dir, resume=True)
+    assert (standing.stage, standing.step, standing.steps, standing.scalars) == ("pretrain", 3, 3, {})
+    told = "the run goes on with another recipe than before: "
+    assert set(standing.notes) == {
+        f"{told}seed is 8, was 0",
+        f"{told}stage.pretrain.learning_rate is 0.5, was 0.003, too late for a stage that is finished",
+    }
+    record = json.loads((run_dir / "recipe.json").read_text())
+    assert (record["seed"], record["stage"]["pretrain"]["learning_rate"]) == (8, 0.003)
+    assert (run_dir / "log.jsonl").read_bytes() == logged
+    assert all(torch.equal(weight, made[name]) for name, weight in weights(run_dir).items())
+
+
+def test_a_stage_that_is_finished_stands_on_record_as_it_was_done(photos: Path, tmp_path: Path) -> None:
+    def stages(pretrain: int | None, gan: int) -> Recipe:
+        table = {"steps": gan, "perceptual_weight": 0.0, "pixel_weight": 1.0}
+        before = {"pretrain": {"steps": pretrain}} if pretrain else {}
+        return recipe(stage=before | {"gan": table}, checkpoint_minutes=1e-9)
+
+    run_dir = tmp_path / "run"
+    take(train(stages(2, 5), data=[photos], run_dir=run_dir), 4)
+    (first, *_) = train(stages(4, 3), data=[photos], run_dir=run_dir, resume=True)
+    told = "the run goes on with another recipe than before: "
+    assert set(first.notes) == {
+        f"{told}stage.pretrain.steps is 4, was 2, too late for a stage that is finished",
+        f"{told}stage.gan.steps is 3, was 5",
+    }
+    record = json.loads((run_dir / "recipe.json").read_text())["stage"]
+    assert (record["pretrain"]["steps"], record["gan"]["steps"]) == (2, 3)
+    (standing,) = train(stages(None, 3), data=[photos], run_dir=run_dir, resume=True)
+    assert all("too late" in note for note in standing.notes)
+    assert json.loads((run_dir / "recipe.json").read_text())["stage"]["pretrain"]["steps"] == 2
+
+
+def test_two_runs_in_one_folder_are_refused(photos: Path, tmp_path: Path) -> None:
+    chosen = recipe(pretrain=3, checkpoint_minutes=1e-9)
+    first = train(chosen, data=[photos], run_dir=tmp_path / "run")
+    next(first)
+    before = kept(tmp_path / "run")
+    for resume in (False, True):
+        with pytest.raises(TrainingError, match=r"^another process is training in .*run: wait for its end"):
+            next(train(chosen, data=[photos], run_dir=tmp_path / "run", resume=resume))
+    assert kept(tmp_path / "run") == before
+    assert [step.step for step in first] == [2, 3]
+    assert list(train(chosen, data=[photos], run_dir=tmp_path / "run", resume=True)) == []
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_run_that_does_not_begin_leaves_no_folder(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no training data at"):
+        next(train(recipe(pretrain=1), data=[tmp_path / "nowhere"], run_dir=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(TrainingError, match=r"0\.png cannot be written to"):
+        next(train(recipe(pretrain=1), data=[photos], run_dir=photos / "0.png"))
+
+
 def test_weights_of_another_kind_of_generator_are_no_start(photos: Path, tmp_path: Path) -> None:
     path = tmp_path / "start.safetensors"
     generator = SRResNet(scale=2, num_blocks=1, num_features=8, batch_norm=False, output="symmetric")

@@ -69,15 +69,20 @@ def write_run_info(
     write_whole(run_dir / ENVIRONMENT, (json.dumps([*starts, start], indent=2) + "\n").encode())
 
 
-def changed_keys(run_dir: Path, recipe_json: str) -> list[str]:
-    """What a recipe says otherwise than the record of a run, as ``stage.gan.steps is 5, was 3``."""
+def recorded_recipe(run_dir: Path) -> dict[str, Any]:
+    """The recipe that a run's folder has on record; empty where there is none that can be read."""
     try:
-        before = _flattened(json.loads((run_dir / RECIPE).read_text(encoding="utf-8")))
+        recipe = json.loads((run_dir / RECIPE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return []
-    now = _flattened(json.loads(recipe_json))
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    return [f"{key} is {json.dumps(now.get(key))}, was {json.dumps(before.get(key))}" for key in changed]
+        recipe = None
+    return cast("dict[str, Any]", recipe) if isinstance(recipe, dict) else {}
+
+
+def changed_keys(run_dir: Path, recipe_json: str) -> dict[str, str]:
+    """What a recipe says otherwise than the record of a run: by its key, ``stage.gan.steps is 5, was 3``."""
+    before, now = _flattened(recorded_recipe(run_dir)), _flattened(json.loads(recipe_json))
+    changed = [key for key in {**before, **now} if before and before.get(key) != now.get(key)]
+    return {key: f"{key} is {json.dumps(now.get(key))}, was {json.dumps(before.get(key))}" for key in changed}
 
 
 def _flattened(table: dict[str, Any], prefix: str = "") -> dict[str, object]:

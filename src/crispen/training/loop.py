@@ -31,12 +31,11 @@ from crispen.training.checkpoint import (
     Checkpoint,
     Position,
     has_checkpoint,
-    newest_checkpoint,
     save_checkpoint,
     state_to_save,
 )
 from crispen.training.data import Batch
-from crispen.training.environment import changed_keys, write_run_info
+from crispen.training.environment import write_run_info
 from crispen.training.health import HealthMonitor
 from crispen.training.machine import leave, loss_scaler, make_fabric, precision_of, warn_of_emulation
 from crispen.training.pictures import Pictures, open_pictures
@@ -45,10 +44,17 @@ from crispen.training.previews import write_previews
 from crispen.training.progress import Progress, Scalars
 from crispen.training.recipe import Recipe, span_in_steps
 from crispen.training.recipe_file import load_recipe
+from crispen.training.resuming import (
+    alone_in,
+    check_steps,
+    find_checkpoint,
+    notes_on_resuming,
+    recipe_as_done,
+)
 from crispen.training.run_log import RunLog
 from crispen.training.schedule import learning_rate_at
 from crispen.training.sharding import gathered, state_of
-from crispen.training.stages import Stage, chosen_stages, make_networks, make_stage
+from crispen.training.stages import Networks, Stage, chosen_stages, make_networks, make_stage
 from crispen.training.starting import GENERATOR_FILE
 from crispen.training.validation import validate, validate_classifier
 
@@ -67,9 +73,9 @@ class Run:
     generator: AnyGenerator
     average: RunningAverage
     """Of the generator's weights: what is validated and kept."""
-    log: RunLog | None
-    """None in all processes but the first, which alone writes files."""
     should_stop: Callable[[], bool]
+    log: RunLog | None = None
+    """None in all processes but the first, which alone writes files."""
     untold: list[str] = field(default_factory=list[str])
     """Notes for the next `Progress`."""
 
@@ -119,7 +125,7 @@ def train(
         command: the command line, for the run's records.
 
     Yields:
-        A `Progress` after each step.
+        A `Progress` after each step; and one without numbers where there is something to note, but no step left.
 
     Raises:
         RecipeError, UsageError, DataError, ModelError: each before the first step.
@@ -127,53 +133,67 @@ def train(
     """
     if isinstance(recipe, str):
         recipe = load_recipe(recipe, overrides=overrides)
-    checkpoint = _find_checkpoint(run_dir, resume=resume)
     fabric = make_fabric(device=device, precision=recipe.precision, strategy=recipe.strategy)
     _check_parts(recipe, fabric)
-    with fabric.rank_zero_first():  # which decodes the pictures for all
-        cache = run_dir.parent / "cache"
-        pictures = open_pictures(recipe, data, valid, cache=cache, device=fabric.device, watch=watch_decoding)
-    memory.keep_freed_memory()
-    networks = make_networks(recipe, init=init, features=features, fabric=fabric)
-    generator = cast(AnyGenerator, networks.generator.module)
-    end = time.monotonic() + 60 * minutes
-
-    notes = warn_of_emulation(fabric) + _opening_notes(recipe, run_dir, pictures, checkpoint)
-    with contextlib.ExitStack() as open_files:
-        log = None
+    with contextlib.ExitStack() as held:
         if fabric.is_global_zero:
-            notes += remove_unused(cache)
-            log = _open_run_dir(run_dir, recipe, precision_of(fabric), data, command, resume_at=checkpoint)
-            open_files.callback(log.close)
+            held.enter_context(alone_in(run_dir))
+        checkpoint = find_checkpoint(run_dir, chosen_stages(recipe), resume=resume)
+        with fabric.rank_zero_first():  # which decodes the pictures for all
+            cache = run_dir.parent / "cache"
+            pictures = open_pictures(
+                recipe, data, valid, cache=cache, device=fabric.device, watch=watch_decoding
+            )
+        memory.keep_freed_memory()
+        networks = make_networks(recipe, init=init, features=features, fabric=fabric)
+        generator = cast(AnyGenerator, networks.generator.module)
+        end = time.monotonic() + 60 * minutes
         run = Run(
             recipe=recipe, run_dir=run_dir, fabric=fabric, pictures=pictures, generator=generator,
-            average=RunningAverage(generator), log=log, untold=notes,
-            should_stop=lambda: should_stop() or time.monotonic() > end,
+            average=RunningAverage(generator), should_stop=lambda: should_stop() or time.monotonic() > end,
         )  # fmt: skip
-        for name in chosen_stages(recipe):
-            if checkpoint and STAGES.index(name) < STAGES.index(checkpoint.position.stage):
-                continue
-            stage = make_stage(name, recipe, networks, run_dir=run_dir, fabric=fabric)
-            stopped = yield from _train_stage(run, stage, checkpoint)
+
+        stages = _stages(run, networks, checkpoint)
+        stage = next(stages, None)
+        run.untold.extend(warn_of_emulation(fabric) + _opening_notes(run, checkpoint))
+        if fabric.is_global_zero:
+            run.untold.extend(remove_unused(cache))
+            log = _open_run_dir(run, data, command, resume_at=checkpoint)
+            held.callback(log.close)
+            run = replace(run, log=log)
+        while stage:
+            stopped = yield from _train_stage(run, stage)
             _save_networks(run, stage, run_dir)
-            if stopped and name == "classifier":
+            if stopped and stage.name == "classifier":
                 leave(fabric)
                 return  # the generator has learnt nothing yet
-            if stopped:
-                break
-            checkpoint = None
+            stage = None if stopped else next(stages, None)
         _save_generator(run, run_dir / GENERATOR_FILE)
     leave(fabric)
 
 
-def _train_stage(run: Run, stage: Stage, checkpoint: Checkpoint | None) -> Generator[Progress, None, bool]:
-    """Do the steps of a stage; return whether it was stopped before its end."""
+def _stages(run: Run, networks: Networks, checkpoint: Checkpoint | None) -> Iterator[Stage]:
+    """Make each stage of a run when its turn comes, the first in the state of the checkpoint."""
+    for name, table in chosen_stages(run.recipe).items():
+        if checkpoint and STAGES.index(name) < STAGES.index(checkpoint.position.stage):
+            continue
+        stage = make_stage(name, run.recipe, networks, run_dir=run.run_dir, fabric=run.fabric)
+        if checkpoint:
+            check_steps(checkpoint, steps=run.in_steps(table.steps))
+            checkpoint.restore(_learnt(run, stage), stage.optimizers, loss_scaler(run.fabric))
+            stage = replace(stage, done=checkpoint.position.step)
+        checkpoint = None
+        yield stage
+
+
+def _train_stage(run: Run, stage: Stage) -> Generator[Progress, None, bool]:
+    """Do the steps of a stage that are left; return whether it was stopped before its end."""
     recipe, fabric = run.recipe, run.fabric
-    if checkpoint:
-        checkpoint.restore(_learnt(run, stage), stage.optimizers, loss_scaler(fabric))
-    first, steps = (checkpoint.position.step if checkpoint else 0), run.in_steps(stage.table.steps)
+    first, steps = stage.done, run.in_steps(stage.table.steps)
     health = HealthMonitor(gradients_may_overflow=loss_scaler(fabric) is not None)
     last_checkpoint = time.monotonic()
+    if first == steps and run.untold:
+        yield _standing(run, stage)
 
     with contextlib.closing(prefetched(_batches(run, stage), range(first, steps))) as batches:
         for step, batch in enumerate(batches, first):
@@ -208,17 +228,6 @@ def _train_stage(run: Run, stage: Stage, checkpoint: Checkpoint | None) -> Gener
     return False
 
 
-def _find_checkpoint(run_dir: Path, *, resume: bool) -> Checkpoint | None:
-    if not resume and (has_checkpoint(run_dir) or (run_dir / GENERATOR_FILE).exists()):
-        raise TrainingError(
-            f"{run_dir} holds a run already: add --resume to go on with it, or choose another --run-dir"
-        )
-    checkpoint = newest_checkpoint(run_dir) if resume else None
-    if resume and not checkpoint:
-        raise TrainingError(f"there is no checkpoint in {run_dir} to resume from")
-    return checkpoint
-
-
 def _check_parts(recipe: Recipe, fabric: Fabric) -> None:
     """A batch must fall into equal parts, or their means would not be the mean of the whole."""
     parts = fabric.world_size * recipe.accumulate
@@ -229,44 +238,48 @@ def _check_parts(recipe: Recipe, fabric: Fabric) -> None:
 
 
 def _open_run_dir(
-    run_dir: Path,
-    recipe: Recipe,
-    precision: str,
-    data: Sequence[str | Path],
-    command: Sequence[str],
-    *,
-    resume_at: Checkpoint | None,
+    run: Run, data: Sequence[str | Path], command: Sequence[str], *, resume_at: Checkpoint | None
 ) -> RunLog:
     """Write down what this run is, and open its log where the checkpoint left it."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    sources = [str(source) for source in data]
+    recipe_json = run.recipe.model_dump_json(indent=2)
+    if resume_at:
+        steps = _steps_at(run, resume_at)
+        recipe_json = recipe_as_done(run.run_dir, run.recipe, resume_at, steps=steps)
     write_run_info(
-        run_dir,
-        recipe.model_dump_json(indent=2),
-        seed=recipe.seed,
-        precision=precision,
-        data=sources,
+        run.run_dir,
+        recipe_json,
+        seed=run.recipe.seed,
+        precision=precision_of(run.fabric),
+        data=[str(source) for source in data],
         command=command,
     )
     position = (resume_at.position.stage, resume_at.position.step) if resume_at else None
-    return RunLog(run_dir, tensorboard=recipe.tensorboard, resume_at=position)
+    return RunLog(run.run_dir, tensorboard=run.recipe.tensorboard, resume_at=position)
 
 
-def _opening_notes(
-    recipe: Recipe, run_dir: Path, pictures: Pictures, checkpoint: Checkpoint | None
-) -> list[str]:
+def _opening_notes(run: Run, checkpoint: Checkpoint | None) -> list[str]:
     """What whoever watches should know before the first step."""
-    skipped = [line for part in (pictures.train, pictures.valid) if part for line in part.skipped]
+    parts = (run.pictures.train, run.pictures.valid)
+    skipped = [line for part in parts if part for line in part.skipped]
     notes = [f"left out {line}" for line in skipped[:MOST_SKIPPED_TOLD]]
     if len(skipped) > MOST_SKIPPED_TOLD:
         notes.append(f"left out {len(skipped) - MOST_SKIPPED_TOLD} more pictures")
     if checkpoint:
-        notes += [
-            f"{path.name} is damaged: going on from {checkpoint.path.name}" for path in checkpoint.damaged
-        ]
-        changed = changed_keys(run_dir, recipe.model_dump_json())
-        notes += [f"the run goes on with another recipe than before: {change}" for change in changed]
+        steps = _steps_at(run, checkpoint)
+        notes += notes_on_resuming(run.run_dir, run.recipe, checkpoint, steps=steps)
     return notes
+
+
+def _steps_at(run: Run, checkpoint: Checkpoint) -> int:
+    """The steps of the stage in which a checkpoint was written."""
+    return run.in_steps(chosen_stages(run.recipe)[checkpoint.position.stage].steps)
+
+
+def _standing(run: Run, stage: Stage) -> Progress:
+    """Where a run stands that has no step left in a stage: what has been noted is told with it."""
+    learning_rate = learning_rate_at(stage.done - 1, stage.table, steps=stage.done)
+    epoch = stage.done / run.steps_per_epoch
+    return Progress(stage.name, stage.done, stage.done, epoch, learning_rate, {}, notes=tuple(_told(run)))
 
 
 def _what_stands(run: Run) -> str:

@@ -40,6 +40,8 @@ class Stage:
     learners: Mapping[str, Learner]
     update: Update
     judges: Judges
+    done: int = 0
+    """Steps that were done before, by a run that goes on from a checkpoint."""
 
     @property
     def modules(self) -> dict[str, nn.Module]:
