@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 import zipfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def test_reduced_pictures_come_beside_the_others_and_have_the_same_share(tmp_pat
     assert [pair.reduction for pair in both.pairs] == [1, 2, 1], "the smallest are left out once reduced"
     np.testing.assert_array_equal(both.hr(1), images.resize(whole, 1 / 2))
     np.testing.assert_array_equal(both.lr(1), images.resize(images.resize(whole, 1 / 2), 1 / 2))
-    assert both.skipped == []
+    assert both.skipped == ["1 of 2 pictures reduced by 2: they are smaller than a patch of 16x16 then"]
     assert len(opened(tmp_path / "photos", cache=tmp_path / "cache")) == 2, "a cache of its own"
 
     large = opened(tmp_path / "photos", cache=tmp_path / "cache", reductions=(1, 4), patch_size=4)
@@ -122,6 +123,62 @@ def test_reduced_pictures_come_beside_the_others_and_have_the_same_share(tmp_pat
     crops = (255 * batch.hr.permute(0, 2, 3, 1)).round().byte().numpy()
     share = np.mean([crop.tobytes() in known for crop in crops])
     assert 0.4 < share < 0.6
+
+
+@pytest.mark.parametrize("reductions", [(1, 2), (1, 2, 3), (3, 1), (2,)])
+@pytest.mark.parametrize("patch_size", [16, 48])
+def test_each_reduction_has_the_same_share_of_the_crops(
+    tmp_path: Path, reductions: tuple[int, ...], patch_size: int
+) -> None:
+    """However many pixels it leaves around a patch, and whether or not all pictures are large enough for it."""
+    for seed, (height, width) in enumerate([(160, 240), (150, 160), (60, 300)]):
+        write(tmp_path / "photos" / f"{seed}.png", picture(seed, height, width))
+    data = opened(tmp_path / "photos", cache=tmp_path / "cache", reductions=reductions, patch_size=patch_size)
+    reduction_of = {
+        row[x : x + 4].tobytes(): pair.reduction
+        for index, pair in enumerate(data.pairs)
+        for row in data.hr(index)
+        for x in range(len(row) - 3)
+    }
+    wanted: dict[str, Any] = {"patch_size": patch_size, "batch_size": 2000, "augment": False}
+    for each in (data, data.resident(torch.device("cpu"))):
+        crops = 255 * each.batch(seed=0, step=0, **wanted).hr[:, :, 0, :4].mT
+        drawn = Counter(reduction_of[crop.tobytes()] for crop in crops.round().byte().numpy())
+        assert drawn.keys() == set(reductions)
+        assert all(abs(count / 2000 - 1 / len(reductions)) < 0.04 for count in drawn.values())
+
+
+def test_a_reduction_that_no_picture_is_large_enough_for_gets_nothing(photos: Path, tmp_path: Path) -> None:
+    data = opened(photos, cache=tmp_path / "cache", reductions=(1, 2), patch_size=20)
+    plain = opened(photos, cache=tmp_path / "cache", patch_size=20)
+    assert data.skipped == ["3 of 3 pictures reduced by 2: they are smaller than a patch of 20x20 then"]
+    both = [each.batch(seed=0, step=0, patch_size=20, batch_size=9).hr for each in (data, plain)]
+    assert torch.equal(*both)
+
+
+def test_pictures_that_are_too_small_once_reduced_are_said_to_be(photos: Path, tmp_path: Path) -> None:
+    write(photos / "dot.png", picture(0, 1, 9))
+    with pytest.raises(DataError, match=r"^no picture in .*photos has 16x16 pixels once it is reduced by 4$"):
+        opened(photos, cache=tmp_path / "cache", reductions=(4,))
+    left = opened(photos, cache=tmp_path / "cache", reductions=(2,))
+    assert [pair.name for pair in left.pairs] == [f"{photos / 'c.png'} (reduced by 2)"]
+    assert left.skipped == [
+        f"{photos / 'dot.png'} (reduced by 2) is smaller than 2x2 pixels, which make one at scale 2",
+        f"{photos / 'a.png'} (reduced by 2) has 16x12 pixels, but a patch 16x16",
+        f"{photos / 'b.png'} (reduced by 2) has 16x14 pixels, but a patch 16x16",
+    ]
+
+
+def test_some_of_the_pictures_come_in_all_their_reductions(tmp_path: Path) -> None:
+    for seed, name in enumerate("abcdef"):
+        write(tmp_path / "photos" / f"{name}.png", picture(seed, 40 if name == "e" else 80, 80))
+    data = opened(tmp_path / "photos", cache=tmp_path / "cache", reductions=(1, 3), patch_size=16)
+    some = data.subset(3)
+    assert [(Path(pair.picture).stem, pair.reduction) for pair in some.pairs] == [
+        ("a", 1), ("a", 3), ("c", 1), ("c", 3), ("e", 1),
+    ]  # fmt: skip
+    assert some.batch(seed=0, step=0, patch_size=16, batch_size=2).hr.shape == (2, 3, 16, 16)
+    assert data.subset(6) is data
 
 
 def test_what_is_left_out_is_said(photos: Path, tmp_path: Path) -> None:

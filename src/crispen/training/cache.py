@@ -68,6 +68,11 @@ class Pair:
     reduction: int = 1
     """By how much the picture was reduced before."""
 
+    @property
+    def picture(self) -> str:
+        """The name of the picture that it was made of, as others may have been by another reduction."""
+        return self.name if self.reduction == 1 else self.name.removesuffix(_reduced_by(self.reduction))
+
 
 def in_silence(items: Iterable[object], _: int | None = None) -> None:
     """A `Watch` that shows nothing."""
@@ -195,7 +200,7 @@ def _fill(building: Path, contents: _Contents) -> Generator[None]:
     skipped: list[str] = []
     files, scale, purpose, reductions, teacher = contents
     read = _reduced(read_samples(files, purpose=purpose), reductions)
-    usable = _usable(read, scale=scale, skipped=skipped)
+    usable = _usable(read, scale=scale, least_reduction=min(reductions), skipped=skipped)
     with (building / LR).open("wb") as lr_file, (building / HR).open("wb") as hr_file:
         for run in _runs(usable):
             pairs += _append(run, scale=scale, teacher=teacher, lr_file=lr_file, hr_file=hr_file)
@@ -215,7 +220,7 @@ def _fill(building: Path, contents: _Contents) -> Generator[None]:
 def _reduced(
     found: Iterable[Sample | Unreadable], reductions: Sequence[int]
 ) -> Iterator[tuple[Sample | Unreadable, int]]:
-    """Yield each picture once for each factor, reduced by it, with the factor."""
+    """Yield each picture once for each factor, reduced by it as far as it has pixels, with the factor."""
     for sample in found:
         if isinstance(sample, Unreadable):
             yield sample, 1
@@ -223,15 +228,28 @@ def _reduced(
         for factor in reductions:
             if factor == 1:
                 yield sample, factor
-            elif min(sample.picture.shape[:2]) >= factor:
-                name = f"{sample.name} (reduced by {factor})"
-                yield sample._replace(name=name, picture=images.resize(sample.picture, 1 / factor)), factor
+                continue
+            is_enough = min(sample.picture.shape[:2]) >= factor
+            reduced = images.resize(sample.picture, 1 / factor) if is_enough else sample.picture[:0, :0]
+            yield sample._replace(name=f"{sample.name}{_reduced_by(factor)}", picture=reduced), factor
+
+
+def _reduced_by(factor: int) -> str:
+    """What the name of a picture ends with once it is reduced."""
+    return f" (reduced by {factor})"
 
 
 def _usable(
-    found: Iterable[tuple[Sample | Unreadable, int]], *, scale: int, skipped: list[str]
+    found: Iterable[tuple[Sample | Unreadable, int]],
+    *,
+    scale: int,
+    least_reduction: int,
+    skipped: list[str],
 ) -> Iterator[tuple[Sample, int]]:
-    """Yield the pictures with sides that are multiples of the scale; add a sentence to ``skipped`` for the others."""
+    """Yield the pictures with sides that are multiples of the scale.
+
+    Add a sentence to ``skipped`` for those that cannot be read, or are too small even where they are reduced least.
+    """
     for sample, reduction in found:
         if isinstance(sample, Unreadable):
             skipped.append(f"{sample.name} {sample.reason}")
@@ -239,7 +257,7 @@ def _usable(
         height, width = (side // scale * scale for side in sample.picture.shape[:2])
         if height and width:
             yield sample._replace(picture=sample.picture[:height, :width]), reduction
-        elif reduction == 1:
+        elif reduction == least_reduction:
             skipped.append(
                 f"{sample.name} is smaller than {scale}x{scale} pixels, which make one at scale {scale}"
             )

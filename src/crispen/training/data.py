@@ -9,6 +9,7 @@ them on (seed, step, its place in the batch).
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,9 @@ _MARGIN = 16  # small pixels beside a crop, both sides together, that are spoilt
 _LEAST_MARGIN = 4  # on either side; drawn up to 8 more, so that JPEG's blocks begin anywhere in the crop
 
 
+_FINENESS = 1 << 20  # in units of a crop, where those of reductions are counted to be evened out
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """What a step sees. Pictures lie channels-last in memory."""
@@ -54,9 +58,12 @@ class Dataset:
         folder: what `crispen.training.cache.find_cache` returns.
         scale: high-resolution pixels per low-resolution pixel.
         patch_size: pictures with a side below this are left out.
+        reductions: those that the pictures come in.
     """
 
-    def __init__(self, folder: Path, *, scale: int, patch_size: int) -> None:
+    def __init__(
+        self, folder: Path, *, scale: int, patch_size: int, reductions: Sequence[int] = (1,)
+    ) -> None:
         self.scale = scale
         self._folder = folder
         pairs, self.skipped = read_index(folder)
@@ -66,12 +73,14 @@ class Dataset:
         self.skipped += [
             f"{pair.name} has {pair.width * scale}x{pair.height * scale} pixels, but a patch {patch_size}x{patch_size}"
             for pair in pairs
-            if min(pair.height, pair.width) < side and pair.reduction == 1
+            if min(pair.height, pair.width) < side and pair.reduction == min(reductions)
         ]
-        """A sentence for each file that could not be read and each picture that is too small."""
+        self.skipped += _too_small_once_reduced(self.pairs, reductions, patch_size)
+        """A sentence for each file that could not be read, each picture that is too small, each reduction by which some
+        become so."""
         self._lr, self._hr = (_map_file(folder / name) for name in (LR, HR))
         self._sides = np.array([(pair.height, pair.width) for pair in self.pairs], np.int64).reshape(-1, 2)
-        self._weights = np.array([pair.reduction**2 for pair in self.pairs], np.int64)
+        self._reductions = np.array([pair.reduction for pair in self.pairs], np.int64)
         self._labels = np.array([-1 if pair.label is None else pair.label for pair in self.pairs], np.int64)
         self.labelled = bool((self._labels >= 0).all())
         """Whether every picture has a label."""
@@ -80,14 +89,21 @@ class Dataset:
         self._spoilt: dict[Pair, Bytes] = {}
 
     def subset(self, count: int | None) -> Dataset:
-        """The same with ``count`` pictures, evenly chosen; all of them for None, or where there are no more."""
-        if count is None or count >= len(self):
+        """The same with ``count`` pictures, evenly chosen, each in all of its reductions.
+
+        All of them for None, or where there are no more.
+        """
+        made_of: dict[str, list[int]] = {}
+        for index, pair in enumerate(self.pairs):
+            made_of.setdefault(pair.picture, []).append(index)
+        if count is None or count >= len(made_of):
             return self
-        chosen = [index * len(self) // count for index in range(count)]
+        pictures = list(made_of.values())
+        chosen = [index for place in range(count) for index in pictures[place * len(pictures) // count]]
         fewer = copy.copy(self)
         fewer.pairs = [self.pairs[index] for index in chosen]
-        fewer._sides, fewer._labels, fewer._weights = (
-            of_all[chosen] for of_all in (self._sides, self._labels, self._weights)
+        fewer._sides, fewer._labels, fewer._reductions = (
+            of_all[chosen] for of_all in (self._sides, self._labels, self._reductions)
         )
         return fewer
 
@@ -159,9 +175,9 @@ class Dataset:
     ) -> Batch:
         """Random crops, the same for the same (seed, step).
 
-        Each crop of the data is equally likely: pictures are drawn by their number of crops, those that were reduced so
-        much the more often that each reduction has the same share. Of several ``candidates`` the one with the most
-        detail is taken (in the manner of Wang et al., "SamplingAug", BMVC 2021).
+        Pictures are drawn by their number of crops, those that were reduced so much the more often that each reduction
+        has the same share of what is drawn; within a reduction each crop is equally likely. Of several ``candidates``
+        the one with the most detail is taken (in the manner of Wang et al., "SamplingAug", BMVC 2021).
 
         Args:
             seed: of the run, or of a stage of it.
@@ -223,11 +239,13 @@ class Dataset:
     def _draw(self, random: np.random.Generator, side: int, size: tuple[int, int]) -> Integers:
         """Draw crops evenly from all there are: size + (3,) of a picture's index, and y and x in its small version."""
         rows, columns = np.maximum(self._sides - side + 1, 0).T
-        tickets = rows * columns * self._weights
+        crops = rows * columns
+        weights = _evening(crops, self._reductions)
+        tickets = crops * weights
         ends = np.cumsum(tickets)  # how many there are up to the end of each picture
         drawn = random.integers(ends[-1], size=size)
         index = np.searchsorted(ends, drawn, side="right")
-        y, x = np.divmod((drawn - (ends - tickets)[index]) // self._weights[index], columns[index])
+        y, x = np.divmod((drawn - (ends - tickets)[index]) // weights[index], columns[index])
         return np.stack([index, y, x], axis=-1)
 
     def _most_detailed(self, crops: Integers, side: int) -> Integers:
@@ -325,11 +343,25 @@ def open_dataset(
         teacher=teacher,
         watch=watch,
     )
-    dataset = Dataset(folder, scale=scale, patch_size=patch_size)
+    dataset = Dataset(folder, scale=scale, patch_size=patch_size, reductions=reductions)
     if not dataset.pairs:
-        names = ", ".join(str(source) for source in sources)
-        raise DataError(f"no picture of at least {patch_size}x{patch_size} pixels in {names}")
+        names, size = ", ".join(str(source) for source in sources), f"{patch_size}x{patch_size} pixels"
+        if min(reductions) > 1:
+            raise DataError(f"no picture in {names} has {size} once it is reduced by {min(reductions)}")
+        raise DataError(f"no picture of at least {size} in {names}")
     return dataset
+
+
+def _too_small_once_reduced(pairs: Sequence[Pair], reductions: Sequence[int], patch_size: int) -> list[str]:
+    """A sentence for each reduction that leaves some of the pictures without a patch."""
+    counts = Counter(pair.reduction for pair in pairs)
+    least, *others = sorted(set(reductions))
+    return [
+        f"{counts[least] - counts[factor]} of {counts[least]} pictures reduced by {factor}:"
+        f" they are smaller than a patch of {patch_size}x{patch_size} then"
+        for factor in others
+        if counts[factor] < counts[least]
+    ]
 
 
 def _map_file(path: Path) -> Bytes:
@@ -348,6 +380,20 @@ def _detail(picture: Bytes) -> int:
     """The absolute differences of neighbouring pixels in green, which is nearest to luma, added up."""
     green = picture[:, :, 1].astype(np.int16)
     return int(np.abs(np.diff(green, axis=0)).sum() + np.abs(np.diff(green, axis=1)).sum())
+
+
+def _evening(crops: Integers, reductions: Integers) -> Integers:
+    """How often each picture's crops are to be counted for all reductions to have as many, to a millionth.
+
+    Args:
+        crops: of each picture.
+        reductions: of each picture.
+    """
+    totals = np.bincount(reductions, crops)
+    there = totals > 0
+    counts = np.zeros(len(totals), np.int64)
+    counts[there] = np.rint(_FINENESS * totals.max() / totals[there])
+    return (counts // np.gcd.reduce(counts))[reductions]
 
 
 def _draw_flat(random: np.random.Generator, count: int, share: float) -> tuple[NDArray[np.bool_], Bytes]:
