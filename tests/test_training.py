@@ -551,6 +551,35 @@ def test_a_run_that_does_not_begin_leaves_no_folder(photos: Path, tmp_path: Path
         next(train(recipe(pretrain=1), data=[photos], run_dir=photos / "0.png"))
 
 
+@pytest.mark.parametrize("optimizers", [("adam", "muon"), ("muon", "adam")])
+def test_a_run_is_not_resumed_with_another_optimizer(
+    photos: Path, tmp_path: Path, optimizers: tuple[str, str]
+) -> None:
+    def chosen(optimizer: str, steps: int) -> Recipe:
+        wide = {"scale": 2, "num_blocks": 1, "num_features": 16}
+        return recipe(stage={"pretrain": {"steps": steps, "optimizer": optimizer}}, generator=wide)
+
+    before, after = optimizers
+    list(train(chosen(before, 1), data=[photos], run_dir=tmp_path / "run"))
+    with pytest.raises(TrainingError, match="it holds the moments of another optimizer"):
+        next(train(chosen(after, 2), data=[photos], run_dir=tmp_path / "run", resume=True))
+    assert [
+        step.step for step in train(chosen(before, 2), data=[photos], run_dir=tmp_path / "run", resume=True)
+    ] == [2]
+
+
+def test_a_run_that_passes_over_a_damaged_checkpoint_keeps_its_own(photos: Path, tmp_path: Path) -> None:
+    """Even where a single one is kept and those that are damaged are of later steps."""
+    run_dir, checkpoints = tmp_path / "run", tmp_path / "run" / "checkpoints"
+    chosen = recipe(pretrain=4, checkpoint_minutes=1e-9, keep_checkpoints=1)
+    take(train(chosen, data=[photos], run_dir=run_dir), 2)
+    for step in (3, 9):
+        (checkpoints / f"pretrain-0000000{step}.safetensors").write_bytes(b"damaged")
+    for step in (3, 4):
+        take(train(chosen, data=[photos], run_dir=run_dir, resume=True), 1)
+        assert [path.name for path in checkpoints.iterdir()] == [f"pretrain-0000000{step}.safetensors"]
+
+
 def test_weights_of_another_kind_of_generator_are_no_start(photos: Path, tmp_path: Path) -> None:
     path = tmp_path / "start.safetensors"
     generator = SRResNet(scale=2, num_blocks=1, num_features=8, batch_norm=False, output="symmetric")
@@ -570,6 +599,54 @@ def test_validation_pictures_smaller_than_a_patch_are_used_and_broken_ones_named
     (progress,) = train(recipe(pretrain=1), data=[photos], valid=valid, run_dir=tmp_path / "run")
     assert "broken.png" in progress.notes[0]
     assert progress.validation["valid_psnr"] > 0
+
+
+def fill(folder: Path, **sides: int) -> Path:
+    """A folder of gray squares, by name and side."""
+    folder.mkdir()
+    for name, side in sides.items():
+        images.write(images.from_array(np.full((side, side, 3), 9, np.uint8)), folder / f"{name}.png")
+    return folder
+
+
+def test_validation_pictures_that_nothing_can_be_measured_on_are_named_and_left_out(
+    photos: Path, tmp_path: Path
+) -> None:
+    """At scale 2, a border of 2 is cropped on all sides."""
+    valid = fill(tmp_path / "valid", large=6, small=5)
+    (progress,) = train(recipe(pretrain=1), data=[photos], valid=valid, run_dir=tmp_path / "run")
+    assert progress.notes == (f"left out {valid / 'small.png'} has 4x4 pixels, but validation needs 6x6",)
+    assert progress.validation["valid_psnr"] > 0
+    (valid / "large.png").unlink()
+    with pytest.raises(DataError, match="no picture of at least 6x6 pixels in"):
+        next(train(recipe(pretrain=1), data=[photos], valid=valid, run_dir=tmp_path / "other"))
+
+
+def test_features_need_some_pixels_of_patches_and_of_validation_pictures(
+    photos: Path, tmp_path: Path
+) -> None:
+    """Fire9 of SqueezeNet has something from 17 pixels on."""
+    weights_of_features = tmp_path / "squeezenet1_1.safetensors"
+    save_file(SqueezeNetFeatures(layers=["fire9"]).state_dict(), weights_of_features)
+    features = [{"network": "squeezenet", "layers": {"fire9": 1.0}}]
+    valid = fill(tmp_path / "valid", large=18, small=16)
+
+    def steps(patch_size: int) -> list[Progress]:
+        chosen = recipe(
+            data={"patch_size": patch_size, "batch_size": 2},
+            stage={"gan": {"steps": 1, "features": features}},
+        )
+        run_dir = tmp_path / f"{patch_size}"
+        return list(train(chosen, data=[photos], valid=valid, run_dir=run_dir, features=weights_of_features))
+
+    (progress,) = steps(32)
+    assert progress.notes[0] == f"left out {valid / 'small.png'} has 16x16 pixels, but validation needs 18x18"
+    assert progress.validation["valid_perceptual_loss"] >= 0
+    with pytest.raises(
+        TrainingError, match=r"nothing of 16x16 pixels, .* squeezenet in stage\.gan\.features \(fire9\)"
+    ):
+        steps(16)
+    assert not (tmp_path / "16").exists()
 
 
 def test_some_of_the_pictures_evenly_chosen(digits: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from torch.optim import Adam
 
 from crispen.errors import ModelError, TrainingError
 from crispen.networks.weights import load_tensors, save_tensors
+from crispen.training.muon import Muon, is_matrix
 from crispen.training.sharding import copy_into
 
 Tensors = Mapping[str, Tensor]
@@ -94,8 +95,11 @@ def save_checkpoint(
     *,
     scaler: torch.amp.GradScaler | None = None,
     keep: int = 2,
+    damaged: Collection[Path] = (),
 ) -> Path:
-    """Write the state of a run between two steps, and drop all but the ``keep`` newest checkpoints.
+    """Write the state of a run between two steps, and drop all checkpoints but this and the ``keep`` - 1 before it.
+
+    Any of a later step was passed over when the run was resumed, and goes.
 
     Args:
         run_dir: the run's folder.
@@ -103,6 +107,7 @@ def save_checkpoint(
         tensors: what `state_to_save` returns, gathered.
         scaler: fp16's, where there is one.
         keep: how many checkpoints to leave.
+        damaged: those that cannot be read, which are not among them.
 
     Raises:
         TrainingError: where it cannot be written; the ones before stay.
@@ -115,13 +120,16 @@ def save_checkpoint(
     path = run_dir / FOLDER / f"{position.stage}-{position.step:08d}.safetensors"
     try:
         path.parent.mkdir(exist_ok=True)
-        for abandoned in path.parent.glob(".*"):  # by a process that was killed while it wrote
+        for abandoned in path.parent.glob(".*.safetensors.*"):  # by a process that was killed while it wrote
             abandoned.unlink(missing_ok=True)
         save_tensors(tensors, path, metadata=metadata)
     except OSError as error:
         raise TrainingError(f"the checkpoint {path} cannot be written: {error.strerror}") from error
-    for old in _newest_first(run_dir)[keep:]:
-        old.unlink(missing_ok=True)
+    others = [other for other in _newest_first(run_dir) if other != path]
+    before = [other for other in others if _rank(other) < _rank(path) and other not in damaged]
+    for other in others:
+        if other not in before[: keep - 1]:
+            other.unlink(missing_ok=True)
     return path
 
 
@@ -204,7 +212,16 @@ def _restore_moments(optimizer: Adam, tensors: Tensors) -> None:
             stored, value = value, torch.empty_like(parameters[int(index)])  # as fused Adam wants it laid out
             copy_into(value, stored)
         moments.setdefault(int(index), {})[moment] = value
+    if any(found.keys() != _moments_of(optimizer, parameters[index]) for index, found in moments.items()):
+        raise ValueError("it holds the moments of another optimizer")
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _moments_of(optimizer: Adam, parameter: Tensor) -> set[str]:
+    """What an optimiser remembers of a weight."""
+    if isinstance(optimizer, Muon) and is_matrix(parameter):
+        return {"step", "momentum"}
+    return {"step", "exp_avg", "exp_avg_sq"}
 
 
 def _under(prefix: str, tensors: Tensors) -> dict[str, Tensor]:

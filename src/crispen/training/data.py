@@ -59,19 +59,27 @@ class Dataset:
         scale: high-resolution pixels per low-resolution pixel.
         patch_size: pictures with a side below this are left out.
         reductions: those that the pictures come in.
+        purpose: what they are for.
     """
 
     def __init__(
-        self, folder: Path, *, scale: int, patch_size: int, reductions: Sequence[int] = (1,)
+        self,
+        folder: Path,
+        *,
+        scale: int,
+        patch_size: int,
+        reductions: Sequence[int] = (1,),
+        purpose: Purpose = "train",
     ) -> None:
         self.scale = scale
         self._folder = folder
         pairs, self.skipped = read_index(folder)
         side = patch_size // scale
+        needed = f"{'validation needs' if purpose == 'valid' else 'a patch'} {patch_size}x{patch_size}"
         self.pairs = [pair for pair in pairs if min(pair.height, pair.width) >= side]
         """Where each picture stands, in the order of their names."""
         self.skipped += [
-            f"{pair.name} has {pair.width * scale}x{pair.height * scale} pixels, but a patch {patch_size}x{patch_size}"
+            f"{pair.name} has {pair.width * scale}x{pair.height * scale} pixels, but {needed}"
             for pair in pairs
             if min(pair.height, pair.width) < side and pair.reduction == min(reductions)
         ]
@@ -323,7 +331,7 @@ def open_dataset(
     Args:
         sources: paths or URLs of what `crispen.training.sources` lists.
         scale: high-resolution pixels per low-resolution pixel.
-        patch_size: pictures with a side below this are left out.
+        patch_size: pictures with a side below this are left out; for validation, where they are whole, any least side.
         cache: folder to keep decoded pictures in; the same pictures are decoded once.
         purpose: which part to take of a source that has one for training and one for validation.
         reductions: factors by which each picture is reduced before, each making a picture of its own; 1 keeps it.
@@ -343,7 +351,7 @@ def open_dataset(
         teacher=teacher,
         watch=watch,
     )
-    dataset = Dataset(folder, scale=scale, patch_size=patch_size, reductions=reductions)
+    dataset = Dataset(folder, scale=scale, patch_size=patch_size, reductions=reductions, purpose=purpose)
     if not dataset.pairs:
         names, size = ", ".join(str(source) for source in sources), f"{patch_size}x{patch_size} pixels"
         if min(reductions) > 1:

@@ -76,6 +76,8 @@ class Run:
     should_stop: Callable[[], bool]
     log: RunLog | None = None
     """None in all processes but the first, which alone writes files."""
+    passed_over: tuple[Path, ...] = ()
+    """Checkpoints that are damaged."""
     untold: list[str] = field(default_factory=list[str])
     """Notes for the next `Progress`."""
 
@@ -139,18 +141,20 @@ def train(
         if fabric.is_global_zero:
             held.enter_context(alone_in(run_dir))
         checkpoint = find_checkpoint(run_dir, chosen_stages(recipe), resume=resume)
+        networks = make_networks(recipe, init=init, features=features, fabric=fabric)
         with fabric.rank_zero_first():  # which decodes the pictures for all
             cache = run_dir.parent / "cache"
             pictures = open_pictures(
-                recipe, data, valid, cache=cache, device=fabric.device, watch=watch_decoding
-            )
+                recipe, data, valid, features=networks.features, cache=cache, device=fabric.device,
+                watch=watch_decoding,
+            )  # fmt: skip
         memory.keep_freed_memory()
-        networks = make_networks(recipe, init=init, features=features, fabric=fabric)
         generator = cast(AnyGenerator, networks.generator.module)
         end = time.monotonic() + 60 * minutes
         run = Run(
             recipe=recipe, run_dir=run_dir, fabric=fabric, pictures=pictures, generator=generator,
             average=RunningAverage(generator), should_stop=lambda: should_stop() or time.monotonic() > end,
+            passed_over=checkpoint.damaged if checkpoint else (),
         )  # fmt: skip
 
         stages = _stages(run, networks, checkpoint)
@@ -374,7 +378,14 @@ def _save_checkpoint(run: Run, stage: Stage, done: int) -> None:
     tensors = gathered(state, keep=run.fabric.is_global_zero)
     if run.fabric.is_global_zero:
         position, scaler = Position(stage.name, done), loss_scaler(run.fabric)
-        save_checkpoint(run.run_dir, position, tensors, scaler=scaler, keep=run.recipe.keep_checkpoints)
+        save_checkpoint(
+            run.run_dir,
+            position,
+            tensors,
+            scaler=scaler,
+            keep=run.recipe.keep_checkpoints,
+            damaged=run.passed_over,
+        )
         for dataset in (run.pictures.train, run.pictures.valid):
             if dataset is not None:
                 dataset.mark_used()

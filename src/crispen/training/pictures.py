@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from crispen.errors import DataError, UsageError
+from crispen.errors import DataError, TrainingError, UsageError
 from crispen.networks.classifier import NUM_CLASSES
 from crispen.training.cache import Watch
 from crispen.training.data import Dataset, open_dataset
 from crispen.training.recipe import Recipe
+from crispen.training.steps import Features
 from crispen.training.teacher import Teacher, open_teacher
 
 
@@ -38,6 +39,7 @@ def open_pictures(
     data: Sequence[str | Path],
     valid: str | Path | None,
     *,
+    features: Mapping[str, Sequence[Features]],
     cache: Path,
     device: torch.device,
     watch: Watch,
@@ -48,25 +50,26 @@ def open_pictures(
         recipe: what is to be done with them.
         data: sources of training pictures (see `crispen.training.sources`).
         valid: a source of pictures to validate on, or None.
+        features: the feature networks of each stage, which must see something of every patch and validation picture.
         cache: folder for decoded pictures.
         device: where training pictures lie, if the recipe wants them there.
         watch: takes the pictures one by one as they are decoded on the first use.
 
     Raises:
         DataError: where a source is missing or has no picture of use, or labels are wanted and missing.
-        TrainingError: where the device has too little memory.
+        TrainingError: where the device has too little memory, or a patch too few pixels for the features.
         ModelError, UsageError: where the recipe's teacher cannot be had.
     """
     scale, patch_size = recipe.generator.scale, recipe.data.patch_size
+    _check_patches(patch_size, features)
     dataset = open_dataset(
         data, scale=scale, patch_size=patch_size, cache=cache, reductions=recipe.data.reductions,
         teacher=_teacher(recipe), watch=watch,
     )  # fmt: skip
     dataset, chosen = dataset.subset(recipe.data.pictures), None
     if valid is not None:
-        whole = open_dataset(
-            [valid], scale=scale, patch_size=scale, cache=cache, purpose="valid", watch=watch
-        )
+        side = _least_measurable(recipe, features)
+        whole = open_dataset([valid], scale=scale, patch_size=side, cache=cache, purpose="valid", watch=watch)
         chosen = whole.subset(recipe.validate_pictures)
     if recipe.stage.classifier:
         _check_labels(dataset, "--data")
@@ -77,6 +80,27 @@ def open_pictures(
     table = recipe.data.degradation
     degraded = (dataset if chosen is None else chosen).degraded(table) if table else None
     return Pictures(train=dataset, valid=chosen, degraded=degraded)
+
+
+def _check_patches(patch_size: int, features: Mapping[str, Sequence[Features]]) -> None:
+    """Feature networks halve a picture several times, and something of a patch must be left."""
+    for stage, networks in features.items():
+        for each in networks:
+            if not each.can_see(patch_size):
+                raise TrainingError(
+                    f"nothing of {patch_size}x{patch_size} pixels, a patch, is left in the layers of "
+                    f"{each.table.network} in stage.{stage}.features ({', '.join(each.table.layers)}): "
+                    "take a larger data.patch_size, or layers that are less deep"
+                )
+
+
+def _least_measurable(recipe: Recipe, features: Mapping[str, Sequence[Features]]) -> int:
+    """The side from which on a picture can be validated on: the metrics crop a border, and features see the rest."""
+    scale, networks = recipe.generator.scale, [each for stage in features.values() for each in stage]
+    least, patch_size = 3 * scale, recipe.data.patch_size
+    sides = range(least, patch_size, scale)
+    seen = (side for side in sides if all(each.can_see(side) for each in networks))
+    return next(seen, max(least, patch_size))
 
 
 def _teacher(recipe: Recipe) -> Teacher | None:

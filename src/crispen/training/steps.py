@@ -76,6 +76,16 @@ class Features:
             difference=PIXEL_LOSSES[self.table.loss],
         )
 
+    @torch.inference_mode()
+    def can_see(self, side: int) -> bool:
+        """Whether something of a square picture is left in the deepest layer, after all that halves it on the way."""
+        device = next(self.extractor.parameters()).device
+        try:
+            self.extractor(torch.zeros(1, 3, side, side, device=device))
+        except (RuntimeError, ValueError, AssertionError):  # whatever the network at hand makes of it
+            return False
+        return True
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judges:
