@@ -33,6 +33,15 @@ def iptc_for_jpeg(data: bytes) -> bytes | None:
     return PHOTOSHOP + resource + records + bytes(len(records) % 2)
 
 
+def iptc_within(data: bytes, room: int) -> bytes | None:
+    """Return IPTC as a JPEG holds it in at most ``room`` bytes: what of Photoshop's stands beside it goes, or all."""
+    if len(data) <= room:
+        return data
+    records = iptc_for_tiff(data)
+    alone = iptc_for_jpeg(records) if records else None
+    return alone if alone and len(alone) <= room else None
+
+
 def iptc_for_tiff(data: bytes) -> bytes | None:
     """Return the bare records as a TIFF holds them, whether they come bare or wrapped; None if there are none.
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO
 
 from crispen.images import _exif
+from crispen.images._fitting import largest
 from crispen.images._tiff import (
     EXIF_DIRECTORY,
     GPS_DIRECTORY,
@@ -49,6 +51,7 @@ _RESOLUTION_AND_ORIENTATION = frozenset((0x0112, 0x011A, 0x011B, 0x0128))
 
 _MAX_VALUE_BYTES = 1 << 20  # a MakerNote has up to a few hundred kilobytes
 _CLASSIC_BYTES = 1 << 32
+_ENTRY_BYTES, _INLINE_BYTES = 12, 4  # in EXIF, which is never a BigTIFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +79,29 @@ def exif_of_tiff(file: BinaryIO, *, directory: int = 0) -> bytes | None:
         found = _read(file, form, at, _DESCRIBES_THE_PHOTO | _RESOLUTION_AND_ORIENTATION)
     except Broken:
         return None
-    if not found.keys() & _DESCRIBES_THE_PHOTO:
+    return _block(found, form.order) if found.keys() & _DESCRIBES_THE_PHOTO else None
+
+
+def exif_within(exif: bytes, room: int) -> bytes | None:
+    """Return EXIF in at most ``room`` bytes: where it has more, its largest values go, and the rest moves.
+
+    None where it cannot be followed, or nothing is left.
+    """
+    if len(exif) <= room:
+        return exif
+    try:
+        source = io.BytesIO(exif.removeprefix(_exif.PREFIX))
+        form = form_of(source)
+        found = _read(source, form, first_directory(source, form), None)
+    except Broken:
         return None
-    block = Form(form.order, is_big=False)
-    start = {"<": b"II*\0", ">": b"MM\0*"}[form.order] + struct.pack(block.offset, 8)
-    return _exif.PREFIX + start + _written(found, block, at=8, following=0)
+    while (excess := len(block := _block(found, form.order)) - room) > 0:
+        going = largest(_values(found), excess)
+        if not going:
+            return None
+        for directory, tag in going:
+            del directory[tag]
+    return block if any(True for _ in _values(found)) else None
 
 
 def add_exif_to_tiff(file: BinaryIO, exif: bytes) -> bool:
@@ -131,6 +152,23 @@ def _read(file: BinaryIO, form: Form, at: int, tags: frozenset[int] | None, *, d
         except Broken:
             continue
     return found
+
+
+def _values(directory: _Directory) -> Iterator[tuple[int, tuple[_Directory, int]]]:
+    """Yield the bytes that each value takes, here and in the directories that are named, with directory and tag."""
+    for tag, value in directory.items():
+        if isinstance(value, dict):
+            yield from _values(value)
+        elif isinstance(value, _Value):
+            outside = len(value.data) if len(value.data) > _INLINE_BYTES else 0
+            yield _ENTRY_BYTES + outside, (directory, tag)
+
+
+def _block(directory: _Directory, order: str) -> bytes:
+    """Write a block of EXIF, like a JPEG's."""
+    form = Form(order, is_big=False)
+    start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(form.offset, 8)
+    return _exif.PREFIX + start + _written(directory, form, at=8, following=0)
 
 
 def _value(file: BinaryIO, form: Form, kind: int, count: int, inline: bytes) -> _Value:

@@ -10,16 +10,19 @@ as one that cannot be read.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from fractions import Fraction
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError, ParserCreate
+
+from crispen.images._fitting import largest
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 TIFF = "http://ns.adobe.com/tiff/1.0/"
 EXIF = "http://ns.adobe.com/exif/1.0/"
 XMP = "http://ns.adobe.com/xap/1.0/"
 XMP_MM = "http://ns.adobe.com/xap/1.0/mm/"
+_NAMESPACES = "http://www.w3.org/2000/xmlns/"  # that of what declares them
 
 _UNTRUE_AFTERWARDS = (
     (XMP, "Thumbnails"),
@@ -72,6 +75,31 @@ def enlarged(
 def upright(xmp: bytes) -> bytes:
     """Return XMP that says that its picture stands upright, unchanged where it does not say otherwise."""
     return _edited(xmp, _turn, turned=True)
+
+
+def fits(xmp: bytes, room: int) -> bool:
+    """Tell whether all that XMP says can be said in ``room`` bytes: much of a packet may be blanks."""
+    return len(xmp) <= room or ((document := parsed(xmp)) is not None and len(serialised(document)) <= room)
+
+
+def within(xmp: bytes, room: int, *, kept: Container[tuple[str | None, str | None]] = ()) -> bytes | None:
+    """Return XMP in at most ``room`` bytes: where it has more, its largest properties go.
+
+    ``kept`` are those, by namespace and name, that stay whatever their size. None where there is no room for these, or
+    the XMP cannot be read.
+    """
+    if len(xmp) <= room:
+        return xmp
+    document = parsed(xmp)
+    if document is None:
+        return None
+    while (excess := len(packet := serialised(document)) - room) > 0:
+        going = largest(_properties(document, but=kept), excess)
+        if not going:
+            return None
+        for part in going:
+            _take_out(part)
+    return packet
 
 
 def parsed(xmp: bytes) -> minidom.Document | None:
@@ -145,6 +173,29 @@ def restate(document: minidom.Document, namespace: str, name: str, value: str) -
             while element.firstChild is not None:
                 element.removeChild(element.firstChild)
             element.appendChild(document.createTextNode(value))
+
+
+def _properties(
+    document: minidom.Document, *, but: Container[tuple[str | None, str | None]]
+) -> Iterator[tuple[int, minidom.Element | minidom.Attr]]:
+    """Yield each property with the bytes that it takes, ``but`` those of these namespaces and names."""
+    for description in descriptions(document):
+        for part in (*description.childNodes, *description.attributes.values()):
+            if not isinstance(part, minidom.Element | minidom.Attr):
+                continue
+            is_property = part.namespaceURI not in (RDF, _NAMESPACES)
+            if is_property and (part.namespaceURI, part.localName) not in but:
+                written = part.toxml() if isinstance(part, minidom.Element) else part.value
+                yield len(written.encode()), part
+
+
+def _take_out(part: minidom.Element | minidom.Attr) -> None:
+    if isinstance(part, minidom.Attr):
+        assert part.ownerElement is not None
+        part.ownerElement.removeAttributeNode(part)
+    else:
+        assert part.parentNode is not None
+        part.parentNode.removeChild(part)
 
 
 def _edited(xmp: bytes, edit: Callable[[minidom.Document], None], *, turned: bool) -> bytes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -14,6 +14,13 @@ from crispen.images.picture import Header
 
 _CLASSIC_TIFF_BYTES = 4e9  # offsets of 32 bits end at 4.29e9; the rest is for what does not compress
 _JPEG_SIDE = 65_500
+
+# Where there is more, libvips (8.18) drops all of it without a word: EXIF, to which libexif adds a little, and what has
+# to fit into a segment of a JPEG. EXIF in a TIFF is written here.
+_ROOM = {"exif-data": 65_000}
+_ROOM_IN_JPEG = {"exif-data": 65_000, "xmp-data": 60_000, "iptc-data": 65_500}
+_ROOM_IN_TIFF = {"exif-data": 1 << 20}
+
 _PYRAMID_SHARE = 4 / 3  # 1 + 1/4 + 1/16 + ...
 _TIFF_COMPRESSIONS = ("deflate", "lzw", "none", "jpeg")
 _CODECS = {"AVIF": "av1", "HEIC": "hevc"}
@@ -99,6 +106,9 @@ class Format:
 
     frames: bool = False
     """Whether it holds several pictures."""
+
+    room: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
+    """How many bytes it holds of a kind of metadata, where there is a limit."""
 
     pages: bool = False
     """Whether these may differ in size, channels and depth."""
@@ -188,30 +198,31 @@ def _gif(encoding: Encoding, header: Header) -> dict[str, Any]:
 
 
 FORMATS: dict[str, Format] = {
-    "png": Format(name="PNG", suffixes=(".png",), depths=(8, 16), saver="pngsave", options=_png),
+    "png": Format(name="PNG", suffixes=(".png",), depths=(8, 16), saver="pngsave", options=_png, room=_ROOM),
     "jpeg": Format(
         name="JPEG", suffixes=(".jpg", ".jpeg"), depths=(8,), saver="jpegsave", options=_jpeg,
         max_side=_JPEG_SIDE, lossy=True, lossless=False, alpha=False, iptc=iptc_for_jpeg,
+        room=_ROOM_IN_JPEG,
     ),
     "webp": Format(
         name="WebP", suffixes=(".webp",), depths=(8,), saver="webpsave", options=_webp,
-        max_side=16_383, lossy=True, gray=(), frames=True,
+        max_side=16_383, lossy=True, gray=(), frames=True, room=_ROOM,
     ),
     "tiff": Format(
         name="TIFF", suffixes=(".tif", ".tiff"), depths=(8, 16, 32), saver="tiffsave", options=_tiff,
-        iptc=_tiff_iptc, frames=True, pages=True,
+        iptc=_tiff_iptc, frames=True, pages=True, room=_ROOM_IN_TIFF,
     ),
     "avif": Format(
         name="AVIF", suffixes=(".avif",), depths=(8, 16), saver="heifsave", options=_avif,
-        max_side=16_384, lossy=True, gray=(),
+        max_side=16_384, lossy=True, gray=(), room=_ROOM,
     ),
     "heic": Format(
         name="HEIC", suffixes=(".heic", ".heif"), depths=(8, 16), saver="heifsave", options=_heic,
-        max_side=16_384, lossy=True, gray=(),
+        max_side=16_384, lossy=True, gray=(), room=_ROOM,
     ),
     "jxl": Format(
         name="JPEG XL", suffixes=(".jxl",), depths=(8, 16, 32), saver="jxlsave", options=_jxl,
-        lossy=True, gray=(8, 16),  # libvips writes gray floats as zeros and ones
+        lossy=True, room=_ROOM, gray=(8, 16),  # libvips writes gray floats as zeros and ones
     ),
     "gif": Format(
         name="GIF", suffixes=(".gif",), depths=(8,), saver="gifsave", options=_gif,

@@ -42,6 +42,9 @@ _NAMESPACES = {
     "Iptc4xmpExt": _IPTC,
     "crispen": NAMESPACE,
 }
+STATED = ((NAMESPACE, "Enlargements"), (_IPTC, "DigitalSourceType"))
+"""The properties, by namespace and name, that must not be lost with others: they say that a model was at work."""
+
 _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_xmp.RDF}"/></x:xmpmeta>'

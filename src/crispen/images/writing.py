@@ -15,11 +15,13 @@ suffix       depths                 alpha  ICC  EXIF  XMP  IPTC  resolution
 .pfm         float                  no     no   no    no   no    no
 ===========  =====================  =====  ===  ====  ===  ====  ==========
 
-What a format cannot hold of the metadata is left out. A colour profile is never just left out: where it cannot be
-kept the pixels are converted to sRGB, so that they look the same. Nor is alpha: where the format has none that is
-an error, unless all of it is opaque. JPEG, WebP, AVIF, HEIC and JPEG XL are lossy unless `Encoding` says otherwise.
-A lossy WebP or HEIC also halves the resolution of colour, and a lossy WebP drops the colours of what is fully
-transparent; a lossless HEIC has 12 bits in place of 10. With JPEG compression a TIFF has 8 bits and no alpha.
+What a format cannot hold of the metadata is left out; where it has too little room for EXIF, XMP or IPTC, their
+largest parts, but never the statement that a model enlarged the picture. A colour profile is never just left out:
+where it cannot be kept the pixels are converted to sRGB, so that they look the same. Nor is alpha: where the format
+has none that is an error, unless all of it is opaque. JPEG, WebP, AVIF, HEIC and JPEG XL are lossy unless
+`Encoding` says otherwise. A lossy WebP or HEIC also halves the resolution of colour, and a lossy WebP drops the
+colours of what is fully transparent; a lossless HEIC has 12 bits in place of 10. With JPEG compression a TIFF has 8
+bits and no alpha.
 
 The pages of a TIFF keep each their own size, channels, depth and metadata. Frames of a GIF or a WebP have one size.
 
@@ -46,11 +48,12 @@ import numpy as np
 from crispen.errors import PictureError, UsageError
 from crispen.files import check_replaceable
 from crispen.images import _exif, _netpbm, _xmp
-from crispen.images._metadata import ATTACHMENTS
+from crispen.images._iptc import iptc_within
 from crispen.images._opened import Animation
 from crispen.images._paths import shown
 from crispen.images._publishing import exists, published, said_of_writing, set_aside
 from crispen.images._saving import is_resized, save
+from crispen.images._tiff_exif import exif_within
 from crispen.images._tiff_pages import Document
 from crispen.images.colour import in_srgb
 from crispen.images.formats import (
@@ -63,6 +66,7 @@ from crispen.images.formats import (
     needs_big_tiff,
 )
 from crispen.images.picture import DTYPE_OF, WHITE_OF, Header, Picture, Pixels, to_depth
+from crispen.images.provenance import STATED
 from crispen.images.resizing import NO_OVERHANG, Overhang, resized
 
 _DEFAULT = Encoding()
@@ -216,6 +220,18 @@ def check_alpha(path: str | os.PathLike[str], *, opaque: bool, encoding: Encodin
         )
 
 
+def shortened(path: str | os.PathLike[str], header: Header, encoding: Encoding = _DEFAULT) -> tuple[str, ...]:
+    """Name the metadata whose largest parts are left out of a picture with this header: there is no room for all."""
+    form = _form(Path(path), encoding)
+    true = _true(header, form)
+    fits = {name: _xmp.fits if name == "xmp-data" else _is_within for name in form.room}
+    return tuple(
+        name.removesuffix("-data").upper()
+        for name, room in form.room.items()
+        if name in true and not fits[name](true[name], room)
+    )
+
+
 def holds_alpha(path: str | os.PathLike[str], encoding: Encoding = _DEFAULT) -> bool:
     """Tell whether the format that the suffix or ``encoding`` names holds an alpha channel."""
     return _form(Path(path), encoding).alpha
@@ -367,17 +383,37 @@ def _is_converted(header: Header, form: Format) -> bool:
 
 def _kept(header: Header, form: Format) -> dict[str, bytes]:
     """Return the attachments that the format holds, in its own form, and true of this size and resolution."""
-    kept = {name: header.attachments[name] for name in ATTACHMENTS if name in header.attachments}
-    if _is_converted(header, form):
-        del kept[_PROFILE]
+    kept: dict[str, bytes] = {}
+    if _PROFILE in header.attachments and not _is_converted(header, form):
+        kept[_PROFILE] = header.attachments[_PROFILE]
+    for name, data in _true(header, form).items():
+        fitting = _within(name, data, form.room[name]) if name in form.room else data
+        if fitting:
+            kept[name] = fitting
+    return kept
+
+
+def _true(header: Header, form: Format) -> dict[str, bytes]:
+    """Return what the attachments say besides colours, true of this size and resolution, as large as it is."""
     height, width, resolution = header.height, header.width, header.resolution
-    exif, xmp, iptc = (kept.pop(name, b"") for name in ("exif-data", "xmp-data", "iptc-data"))
+    exif, xmp, iptc = (header.attachments.get(name, b"") for name in ("exif-data", "xmp-data", "iptc-data"))
     true = {
         "exif-data": _exif.enlarged(exif, width=width, height=height, resolution=resolution),
         "xmp-data": _xmp.enlarged(xmp, width=width, height=height, resolution=resolution) if xmp else None,
         "iptc-data": form.iptc(iptc) if form.iptc else None,
     }
-    return kept | {name: data for name, data in true.items() if data}
+    return {name: data for name, data in true.items() if data}
+
+
+def _is_within(data: bytes, room: int) -> bool:
+    return len(data) <= room
+
+
+def _within(name: str, data: bytes, room: int) -> bytes | None:
+    """Return as much of an attachment as there is room for: its largest parts go first."""
+    if name == "xmp-data":
+        return _xmp.within(data, room, kept=STATED)
+    return exif_within(data, room) if name == "exif-data" else iptc_within(data, room)
 
 
 def _as_announced(strips: Iterable[Picture], header: Header) -> Iterator[Picture]:

@@ -156,6 +156,11 @@ def _notes(job: Job, outcome: Outcome) -> Iterator[str]:
             f"{job.target} has the first of the {held} frames of {job.source}:"
             " animations are read where they are GIF or WebP"
         )
+    if outcome.shortened:
+        yield (
+            f"{job.target} is without the largest parts of the {' and '.join(outcome.shortened)} of {job.source},"
+            " for which its format has no room"
+        )
     with suppress(OSError):  # it has been read by now, and nobody can say more
         if images.has_content_credentials(job.source):
             yield (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from crispen import __version__, images
@@ -68,6 +69,8 @@ class Outcome:
     """How many more there are in the file, for which the result's format has no place."""
     unread: int = 0
     """How many more frames there are in the file, of which only the first can be read."""
+    shortened: tuple[str, ...] = ()
+    """The kinds of metadata of which the result's format has no room for the largest parts."""
 
 
 def enlarge_file(
@@ -122,20 +125,23 @@ class _Job:
             replace(large, height=drawn.height, width=drawn.width), strips, self.target,
             size=size, overhang=overhang, force=self.force, encoding=self.wishes.encoding,
         )  # fmt: skip
-        return Outcome(small, large, 1, 0)
+        return Outcome(small, large, 1, 0, shortened=self._shortened([large]))
 
     def enlarge_pages(self, pages: Pages) -> Outcome:
         """Enlarge one page after the other, each as large as is asked of it by itself."""
         small = pages.headers()
         sizes = [self._size(page) for page in small]
-        large = [self._header(page, size) for page, size in zip(small, sizes, strict=True)]
+        different = 1 if pages.animation else len(pages)  # an animation's frames have one header
+        large = [self._header(small[number], sizes[number]) for number in range(different)]
+        shortened = self._shortened(large)
+        large *= len(pages) // different
         images.check_pages(self.target, large, force=self.force, encoding=self.wishes.encoding)
         self._check_alpha(small)
         images.write_pages(
             large, self._pages(pages, small, sizes), self.target,
             animation=pages.animation, force=self.force, encoding=self.wishes.encoding,
         )  # fmt: skip
-        return Outcome(small[0], large[0], len(pages), 0)
+        return Outcome(small[0], large[0], len(pages), 0, shortened=shortened)
 
     def _pages(self, pages: Pages, small: list[Header], sizes: list[Dimensions]) -> Iterator[Picture]:
         """Enlarge the pages, each held as a whole. An animation's grain is that of a film."""
@@ -219,6 +225,11 @@ class _Job:
         said = statement(self.upscaler.model, Dimensions(small.width, small.height), size)
         xmp = tagged(large.attachments.get("xmp-data"), said)
         return replace(large, attachments={**large.attachments, "xmp-data": xmp})
+
+    def _shortened(self, large: Iterable[Header]) -> tuple[str, ...]:
+        """The metadata of which parts are left out, of any page."""
+        found = (images.shortened(self.target, page, self.wishes.encoding) for page in large)
+        return tuple(dict.fromkeys(chain.from_iterable(found)))
 
     def _resolution(self, small: Header, size: Dimensions) -> tuple[float, float] | None:
         """Pixels per millimetre: as asked for, or such that the size in print stays."""
