@@ -12,7 +12,11 @@ import argparse
 import math
 from pathlib import Path
 
+import torch
+
+from crispen.errors import TrainingError
 from crispen.networks.weights import load_generator, save_generator
+from crispen.training.starting import check_variances
 
 
 def main() -> None:
@@ -30,9 +34,16 @@ def main() -> None:
         parser.error("the weights must be of one kind of generator")
     states = [generator.state_dict() for generator in generators]
     mixed = {
-        name: sum(share * state[name].double() for share, state in zip(shares, states, strict=True))
+        name: sum(
+            (share * state[name].double() for share, state in zip(shares, states, strict=True)),
+            torch.zeros(()),
+        )
         for name in states[0]
     }
+    try:
+        check_variances(mixed, states[0])
+    except TrainingError as error:
+        parser.error(str(error))
     generators[0].load_state_dict(mixed)
     save_generator(generators[0], arguments.output)
 

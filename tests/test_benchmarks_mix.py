@@ -54,3 +54,20 @@ def test_what_is_no_mixture_is_refused(folder: Path, terms: list[str], why: str)
     assert run.returncode == 2
     assert why in run.stderr
     assert not (folder / "mixed.safetensors").exists()
+
+
+def test_a_sum_without_a_variance_is_refused(folder: Path) -> None:
+    from crispen.networks.generators import SRResNet
+    from crispen.networks.weights import save_generator
+
+    for name, variance in (("one", 1.0), ("two", 3.0)):
+        network = SRResNet(scale=2, num_blocks=1, num_features=4)
+        weights = network.state_dict()
+        changed = {key: torch.full_like(weights[key], variance) for key in weights if "running_var" in key}
+        network.load_state_dict(weights | changed)
+        save_generator(network, folder / f"{name}.safetensors")
+    run = mix(folder, "1.5", "one.safetensors", "-0.5", "two.safetensors")
+    assert run.returncode == 2
+    assert "running_var, variances of batch norm, comes down to 0;" in run.stderr
+    assert not (folder / "mixed.safetensors").exists()
+    assert mix(folder, "1.2", "one.safetensors", "-0.2", "two.safetensors").returncode == 0

@@ -306,6 +306,20 @@ def test_a_generator_can_start_from_a_sum(photos: Path, feature_weights: Path, t
     assert all(torch.allclose(discriminator[key], started[key], atol=1e-3) for key in learnt)
 
 
+def test_a_sum_whose_variances_are_none_is_no_start(photos: Path, tmp_path: Path) -> None:
+    for name, variance in (("small", 0.5), ("large", 2.0)):
+        generator = SRResNet(scale=2, num_blocks=1, num_features=8)
+        state = generator.state_dict()
+        changed = {key: torch.full_like(state[key], variance) for key in state if key.endswith("running_var")}
+        generator.load_state_dict(state | changed)
+        save_generator(generator, tmp_path / f"{name}.safetensors")
+    small, large = (str(tmp_path / f"{name}.safetensors") for name in ("small", "large"))
+    chosen = recipe(pretrain=1, generator={"scale": 2, "num_blocks": 1, "num_features": 8})
+    with pytest.raises(TrainingError, match=r"the sum is no network: .*running_var, .* comes down to -1;"):
+        next(train(chosen, data=[photos], run_dir=tmp_path / "run", init=f"{small} + {small} - {large}"))
+    list(train(chosen, data=[photos], run_dir=tmp_path / "run", init=f"{large} + {small} - {small}"))
+
+
 def test_a_generator_cannot_start_from_one_of_another_width(photos: Path, tmp_path: Path) -> None:
     list(train(recipe(pretrain=1), data=[photos], run_dir=tmp_path / "narrow"))
     wide = recipe(

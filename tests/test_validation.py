@@ -12,17 +12,20 @@ import torch
 
 from commands import crispen_says, error_lines
 from crispen import images, resize
-from crispen.errors import UsageError
+from crispen.errors import TrainingError, UsageError
 from crispen.evaluation import Method, bicubic, evaluate, open_benchmark
-from crispen.networks.generators import AnyGenerator
-from crispen.networks.weights import load_generator
+from crispen.networks.generators import AnyGenerator, SRResNet
+from crispen.networks.weights import load_generator, save_generator
 from crispen.training import Progress, Recipe, train
 from crispen.training.data import open_dataset
 from crispen.training.degradation import degrade_repeatably, reduction_of
 from crispen.training.health import HealthMonitor
+from crispen.training.machine import make_fabric
 from crispen.training.plots import PANELS
 from crispen.training.recipe import DegradationTable
 from crispen.training.records import Bytes
+from crispen.training.steps import Judges
+from crispen.training.validation import validate
 
 HARSH = DegradationTable.model_validate(
     {"clean_share": 0.9, "second": {"noise_share": 1.0, "noise_sigma": [20.0, 30.0]}}
@@ -151,6 +154,41 @@ def test_equal_pictures_are_no_trouble() -> None:
     assert not HealthMonitor().check(Progress("pretrain", 1, 9, 0.0, 1e-4, {}, perfect))
     broken = {"valid_degraded_psnr": math.nan}
     assert HealthMonitor().check(Progress("pretrain", 1, 9, 0.0, 1e-4, {}, broken))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_network_that_makes_no_numbers_has_no_psnr(photos: Path, tmp_path: Path, value: float) -> None:
+    dataset = open_dataset([photos], scale=4, patch_size=12, cache=tmp_path / "cache")
+
+    class Broken(torch.nn.Module):
+        def forward(self, lr: torch.Tensor) -> torch.Tensor:
+            sr = lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
+            sr[0, 1, 5, 5] = value
+            return sr
+
+    numbers = validate(Broken(), dataset, judges=Judges(), fabric=make_fabric(device="cpu", precision="fp32"))
+    assert math.isnan(numbers["valid_psnr"])
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_nan_in_validation_ends_a_run(photos: Path, tmp_path: Path, clean: bool) -> None:
+    """As of a network whose batch norm is sound in training, where it has statistics of its own, and not after it."""
+    broken = SRResNet(scale=4, num_blocks=1, num_features=4, batch_norm=True)
+    broken.load_state_dict(
+        {
+            name: tensor - 9 if name.endswith("running_var") else tensor
+            for name, tensor in broken.state_dict().items()
+        }
+    )
+    save_generator(broken, tmp_path / "broken.safetensors")
+    values = recipe(None if clean else HARSH, steps=2).model_dump()
+    values["generator"] = {"num_blocks": 1, "num_features": 4}
+    run = train(
+        Recipe.model_validate(values), data=[photos], valid=photos, run_dir=tmp_path / "run",
+        init=str(tmp_path / "broken.safetensors"),
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match=r"pretrain step 2: valid_psnr is nan"):
+        list(run)
 
 
 # In an evaluation

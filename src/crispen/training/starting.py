@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,13 +79,34 @@ def start_from(start: Start, generator: AnyGenerator) -> None:
     be another: then what has another shape there, or is missing, stays as it is.
 
     Raises:
-        TrainingError: if they are of another kind.
+        TrainingError: if they are of another kind, or a sum of them is no network.
     """
-    weights = _weights(generator) | _fitting(start.base, generator)
+    base = _weights(generator) | _fitting(start.base, generator)
+    weights = dict(base)
     for term in start.changes:
         for name, tensor in _fitting(term.weights, generator).items():
             weights[name] = weights[name] + term.sign * tensor
+    check_variances(weights, base)
     generator.load_state_dict(weights)
+
+
+def check_variances(weights: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> None:
+    """See to it that batch norm's variances are some, in a sum of weights that began with ``base``.
+
+    Where more is taken away than there is, no mean of the terms would say what the network's are: it has to be trained.
+
+    Raises:
+        TrainingError: for one that is not above 0, and is so in ``base``.
+    """
+    for name, variances in weights.items():
+        if not name.endswith("running_var"):
+            continue
+        least = variances[base[name] > 0].min() if (base[name] > 0).any() else variances.new_ones(())
+        if least <= 0:
+            raise TrainingError(
+                f"the sum is no network: {name}, variances of batch norm, comes down to {least.item():.3g};"
+                " take smaller differences, or networks without batch norm"
+            )
 
 
 def _fitting(path: Path, generator: AnyGenerator) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from lightning_fabric import Fabric
@@ -24,7 +26,8 @@ def validate(
 ) -> Scalars:
     """Enlarge all pictures and return means: PSNR, checkerboard energy, and what the judges say.
 
-    PSNR is on luma, 8 bit, with a border of ``scale`` cropped. The generator is put into evaluation mode and back.
+    PSNR is on luma, 8 bit, with a border of ``scale`` cropped; NaN where a pixel is NaN or infinite. The generator is put
+    into evaluation mode and back.
 
     Args:
         generator: the network that enlarges.
@@ -63,11 +66,13 @@ def _measure(generator: nn.Module, dataset: Dataset, index: int, judges: Judges,
     lr, hr = (picture.to(fabric.device) for picture in dataset.whole(index))
     scalars: Scalars = {}
     with fabric.autocast():
-        sr = generator(lr).float().clamp(0, 1)
+        found = generator(lr).float()
+        sr = found.clamp(0, 1)
         if judges.features:
             scalars["perceptual_loss"] = sum(f.distance(sr, hr).item() for f in judges.features)
     rounded = (255 * sr[0]).round().byte().permute(1, 2, 0).cpu().numpy()
-    scalars["psnr"] = psnr(rounded, dataset.hr(index), crop_border=dataset.scale)
+    distance = psnr(rounded, dataset.hr(index), crop_border=dataset.scale)
+    scalars["psnr"] = distance if found.isfinite().all() else math.nan  # bytes have no word for it
     scalars["checkerboard"] = checkerboard_energy(rounded, scale=dataset.scale)
     if judges.classifier:
         scalars["accuracy"] = _recognised(judges.classifier, sr, dataset, index, fabric)
