@@ -238,6 +238,83 @@ def test_cmyk_becomes_srgb(tmp_path: Path, name: str) -> None:
     assert "icc-profile-data" not in picture.attachments
 
 
+def ycbcr_tiff(
+    picture: Image.Image,
+    *,
+    bits: int = 8,
+    coefficients: bytes = b"",
+    levels: bytes = b"",
+    reduced: bool = False,
+) -> bytes:
+    """An uncompressed TIFF by hand; ``reduced`` leaves unsaid how, and has one colour for 2x2 pixels."""
+    values = np.asarray(picture.convert("YCbCr"))
+    height, width = values.shape[:2]
+    if reduced:
+        blocks = values.reshape(height // 2, 2, width // 2, 2, 3).swapaxes(1, 2).reshape(-1, 4, 3)
+        values = np.concatenate([blocks[..., 0], blocks[..., 1:].mean(axis=1)], axis=1).astype(np.uint8)
+    pixels = (values.astype(np.uint16) * 257 if bits == 16 else values).tobytes()
+    tags: list[tuple[int, int, int, bytes]] = [
+        *((256, 3, 1, struct.pack("<H", width)), (257, 3, 1, struct.pack("<H", height))),
+        *((258, 3, 3, struct.pack("<3H", bits, bits, bits)), (259, 3, 1, b"\1"), (262, 3, 1, b"\6")),
+        *((273, 4, 1, struct.pack("<I", 8)), (277, 3, 1, b"\3"), (278, 3, 1, struct.pack("<H", height))),
+        (279, 4, 1, struct.pack("<I", len(pixels))),
+        *([(529, 5, 3, coefficients)] if coefficients else []),
+        *([] if reduced else [(530, 3, 2, struct.pack("<HH", 1, 1))]),
+        *([(532, 5, 6, levels)] if levels else []),
+    ]
+    behind = 8 + len(pixels) + 2 + 12 * len(tags) + 4
+    directory, tail = struct.pack("<H", len(tags)), b""
+    for tag, kind, count, value in tags:
+        offset = struct.pack("<I", behind + len(tail))
+        directory += struct.pack("<HHI4s", tag, kind, count, value if len(value) <= 4 else offset)
+        tail += value if len(value) > 4 else b""
+    return struct.pack("<2sHI", b"II", 42, 8 + len(pixels)) + pixels + directory + bytes(4) + tail
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate", "jpeg"])
+def test_ycbcr_becomes_rgb(tmp_path: Path, compression: str | None) -> None:
+    picture = Image.fromarray(ramp(3)).convert("YCbCr")
+    picture.save(tmp_path / "a.tif", compression=compression)
+    again = read(tmp_path / "a.tif")
+    assert again.alpha is None
+    expected = np.asarray(picture.convert("RGB")).astype(int)
+    assert np.abs(again.pixels - expected).max() <= (12 if compression == "jpeg" else 1)
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_ycbcr_whose_kind_is_unsaid(tmp_path: Path, reduced: bool) -> None:
+    picture = Image.fromarray(ramp(3))
+    (tmp_path / "a.tif").write_bytes(ycbcr_tiff(picture, reduced=reduced))
+    again = read(tmp_path / "a.tif")
+    assert again.alpha is None
+    assert np.abs(again.pixels.astype(int) - ramp(3)).max() <= (12 if reduced else 3)
+
+
+def test_ycbcr_as_films_have_it(tmp_path: Path) -> None:
+    """BT.709, and black is 16: white is 235, and full red is at 63, 102, 240."""
+    coefficients = struct.pack("<6I", 2126, 10_000, 7152, 10_000, 722, 10_000)
+    levels = struct.pack("<12I", 16, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1)
+    values = np.array([[[16, 128, 128], [235, 128, 128], [63, 102, 240], [126, 128, 128]]], np.uint8)
+    picture = Image.fromarray(values, "YCbCr")
+    (tmp_path / "a.tif").write_bytes(ycbcr_tiff(picture, coefficients=coefficients, levels=levels))
+    expected = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [128, 128, 128]]])
+    assert np.abs(read(tmp_path / "a.tif").pixels - expected).max() <= 2
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        {"bits": 16},
+        {"coefficients": struct.pack("<6I", 1, 0, 1, 2, 0, 1)},
+        {"levels": struct.pack("<12I", *[9, 1] * 6)},
+    ],
+)
+def test_ycbcr_of_other_kinds_is_refused(tmp_path: Path, unusual: dict[str, Any]) -> None:
+    (tmp_path / "a.tif").write_bytes(ycbcr_tiff(Image.fromarray(ramp(3)), **unusual))
+    with pytest.raises(PictureError, match=r"a\.tif is YCbCr of an unsupported kind: convert it to RGB"):
+        read(tmp_path / "a.tif")
+
+
 def test_16_bit_cmyk_and_lab_keep_their_depth(tmp_path: Path) -> None:
     ink = np.full((HEIGHT, WIDTH, 4), 20000, np.uint16)
     save_vips(ink, tmp_path / "ink.tif", sample="ushort", interpretation="cmyk")

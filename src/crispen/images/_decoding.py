@@ -23,6 +23,7 @@ from crispen.images._paths import shown
 from crispen.images._tiff_exif import exif_of_tiff
 from crispen.images._tiff_pages import page_directories
 from crispen.images._vips import because, to_srgb, vips
+from crispen.images._ycbcr import in_rgb
 from crispen.images.picture import Header
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def open_with_libvips(path: Path, loader: str, *, max_megapixels: float, page: i
             if not 0 <= page < pages:
                 raise no_such_page(path, page, pages)
             image = _load(path, loader, page=numbers[page])
+        if loader == "tiffload_source":
+            image = in_rgb(path, numbers[page or 0], image)
         image = _as_displayed(_with_stated_colours(path, loader, image))
     _check_header(path, image, max_megapixels=max_megapixels * (pages if page is None else 1))
     exif = _tiff_exif(path, numbers[page or 0]) if loader == "tiffload_source" else None

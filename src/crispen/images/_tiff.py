@@ -13,7 +13,9 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-NEW_SUBFILE_TYPE, PHOTOMETRIC, STRIP_OFFSETS, TILE_OFFSETS = 254, 262, 273, 324
+NEW_SUBFILE_TYPE, COMPRESSION, PHOTOMETRIC, SAMPLES = 254, 259, 262, 277
+STRIP_OFFSETS, TILE_OFFSETS = 273, 324
+YCBCR_COEFFICIENTS, YCBCR_SUBSAMPLING, REFERENCE_BLACK_WHITE = 529, 530, 532
 SUB_DIRECTORIES, EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY_DIRECTORY = 330, 0x8769, 0x8825, 0xA005
 
 LONG, LONG8 = 4, 16
@@ -23,7 +25,7 @@ TYPES = {
 }  # fmt: skip
 """Bytes of a number of each type, and numbers per value (a fraction has two)."""
 
-_WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_SIGNS = {1: "B", 3: "H", 4: "I", 5: "I", 13: "I", 16: "Q", 18: "Q"}
 _MAX_ENTRIES = 4096
 _MAX_DIRECTORIES = 1 << 20
 _FEW_BYTES = 1 << 20
@@ -63,7 +65,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Whole numbers in a file, in the order they have there."""
+    """Whole numbers in a file, in the order they have there; of a fraction there are two."""
 
     at: int
     """Where they stand."""
@@ -109,20 +111,20 @@ def raw_entries(file: BinaryIO, form: Form, at: int) -> tuple[list[bytes], int]:
     return [data[entry : entry + size] for entry in range(0, len(data), size)], following
 
 
-def whole_numbers(file: BinaryIO, form: Form, at: int, tags: Container[int]) -> dict[int, Numbers]:
-    """Return what a directory has under those of ``tags`` whose values are whole numbers."""
+def numbers_of(file: BinaryIO, form: Form, at: int, tags: Container[int]) -> dict[int, Numbers]:
+    """Return what a directory has under those of ``tags`` whose values are whole numbers, or fractions of them."""
     found: dict[int, Numbers] = {}
     head, size = struct.calcsize(form.count), struct.calcsize(form.entry)
     for place, raw in enumerate(raw_entries(file, form, at)[0]):
         tag, kind, count, inline = struct.unpack(form.entry, raw)
-        if tag in tags and kind in _WHOLE:
-            number_bytes = TYPES[kind][0]
+        if tag in tags and kind in _SIGNS:
+            number_bytes, numbers = TYPES[kind]
             start = at + head + place * size + size - len(inline)
-            if number_bytes * count > len(inline):
+            if number_bytes * numbers * count > len(inline):
                 (start,) = struct.unpack(form.offset, inline)
-            packed = f"{form.order}{count}{_WHOLE[kind]}"
-            values = struct.unpack(packed, bytes_at(file, start, number_bytes * count))
-            found[tag] = Numbers(start, packed, values)
+            data = bytes_at(file, start, number_bytes * numbers * count)
+            packed = f"{form.order}{numbers * count}{_SIGNS[kind]}"
+            found[tag] = Numbers(start, packed, struct.unpack(packed, data))
     return found
 
 

@@ -29,8 +29,8 @@ from crispen.images._tiff import (
     first_directory,
     form_of,
     number_at,
+    numbers_of,
     raw_entries,
-    whole_numbers,
 )
 
 _REDUCED = 1  # the bit of NewSubfileType that says "a smaller version of another picture in this file"
@@ -85,7 +85,7 @@ class Document:
 
 
 def _is_reduced(file: BinaryIO, form: Form, directory: int) -> bool:
-    said = whole_numbers(file, form, directory, (NEW_SUBFILE_TYPE,)).get(NEW_SUBFILE_TYPE)
+    said = numbers_of(file, form, directory, (NEW_SUBFILE_TYPE,)).get(NEW_SUBFILE_TYPE)
     return said is not None and bool(said.values[:1]) and bool(said.values[0] & _REDUCED)
 
 
@@ -98,7 +98,7 @@ def _link_of(file: BinaryIO, form: Form, directory: int) -> int:
 def _move(file: BinaryIO, form: Form, directory: int, *, by: int) -> None:
     """Correct a directory that lies further from the start than it was written for, and those that it names."""
     _move_values(file, form, directory, by=by)
-    for tag, numbers in whole_numbers(file, form, directory, _NAME_PLACES).items():
+    for tag, numbers in numbers_of(file, form, directory, _NAME_PLACES).items():
         moved = [value + by for value in numbers.values]
         _put(file, numbers.form, numbers.at, *moved)
         if tag in _NAME_DIRECTORIES:

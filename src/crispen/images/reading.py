@@ -9,6 +9,7 @@ in the file                    in the `Picture`
 gray                           one channel (AVIF, HEIC and WebP have none: three)
 palette                        three channels (a PNG's gray palette too)
 CMYK, Lab                      sRGB, through the embedded profile or libvips' own; the profile is dropped
+YCbCr (TIFF)                   RGB of 8 bit, by the coefficients and levels in the file, or BT.601 in full range
 alpha, a transparent colour    `alpha`; a TIFF's colours are divided by it where they had been multiplied
 orientation tag                applied to the pixels; EXIF and XMP then say "upright". AVIF, HEIC and JPEG XL say
                                it outside of EXIF, and EXIF's counts for nothing there
