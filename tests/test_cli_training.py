@@ -10,6 +10,9 @@ from typer.testing import CliRunner
 
 from crispen import images, resize
 from crispen.cli import app
+from crispen.cli.training import (
+    _resuming_command as resuming_command,  # pyright: ignore[reportPrivateUsage]  # without a torchrun
+)
 
 RECIPE = """
 title = "tiny"
@@ -80,6 +83,17 @@ def test_a_run_is_trained_plotted_and_resumable() -> None:
     assert "weights:" in run("train", "tiny.toml", "--data", "photos", "--resume")
 
 
+def test_under_torchrun_the_command_that_goes_on_is_torchruns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/bin/crispen", "train", "tiny.toml", "--data", "photos"])
+    out = run("train", "tiny.toml", "--data", "photos", "--minutes", "0")
+    assert "to go on: crispen train tiny.toml --data photos --resume" in out
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert (
+        resuming_command() == "torchrun --nproc-per-node 2 -m crispen train tiny.toml --data photos --resume"
+    )
+
+
 def test_runs_are_drawn_together() -> None:
     for name in ("a", "b"):
         run("train", "tiny.toml", "--data", "photos", "--run-dir", name)
@@ -92,7 +106,8 @@ def test_a_typo_in_a_recipe_is_one_sentence() -> None:
     Path("typo.toml").write_text(RECIPE + "learning_rat = 1")
     out = run("train", "typo.toml", "--data", "photos", code=1)
     assert out.splitlines()[-1] == (
-        "crispen: error: typo.toml: unknown key stage.pretrain.learning_rat (did you mean learning_rate?)"
+        "crispen: error: typo.toml: unknown key stage.pretrain.learning_rat"
+        " (did you mean stage.pretrain.learning_rate?)"
     )
 
 

@@ -75,7 +75,7 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
     [
         (
             MINIMAL + "learning_rat = 1",
-            r"unknown key stage.pretrain.learning_rat \(did you mean learning_rate\?\)",
+            r"unknown key stage.pretrain.learning_rat \(did you mean stage.pretrain.learning_rate\?\)",
         ),
         ("generatr = 1\n" + MINIMAL, r"unknown key generatr \(did you mean generator\?\)"),
         (
@@ -114,6 +114,40 @@ def test_overrides_reach_into_tables(tmp_path: Path) -> None:
     assert recipe.stage.pretrain is not None
     assert recipe.stage.pretrain.learning_rate == 2e-3
     assert (recipe.title, recipe.generator.batch_norm) == ("another", False)
+
+
+@pytest.mark.parametrize(
+    ("override", "suggested"),
+    [
+        ("learning_rate=1e-4", "stage.pretrain.learning_rate or stage.gan.learning_rate"),
+        ("data.steps=3", "stage.pretrain.steps or stage.gan.steps"),
+        ("patchsize=48", "data.patch_size"),
+        ("stage.gan.clean_share=0.5", "data.degradation.clean_share"),
+        ("stage.gan.features=[{ network='vgg16', layers={ pool5=1 }, los='l1' }]", "stage.gan.features.loss"),
+        ("generator.num_feature=3", "generator.num_features"),
+    ],
+)
+def test_the_nearest_key_is_suggested_with_its_table(tmp_path: Path, override: str, suggested: str) -> None:
+    recipe = written(tmp_path, MINIMAL + "[stage.gan]\nsteps = 1\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe, overrides=[override])
+    assert str(caught.value).endswith(f"(did you mean {suggested}?)")
+
+
+def test_a_recipe_is_its_name_its_path_or_itself(tmp_path: Path) -> None:
+    named = load_recipe("srgan-x4-photo")
+    assert load_recipe(RECIPES / "srgan-x4-photo.toml") == load_recipe(named) == named
+    path = written(tmp_path, MINIMAL)
+    changed = load_recipe(load_recipe(path), overrides=["stage.gan.steps=3", "stage.gan.perceptual_weight=0"])
+    assert changed.stage.gan is not None
+    assert (changed.stage.gan.steps, changed.title) == (3, "t")
+    spoilt = load_recipe(changed, overrides=["data.degradation.clean_share=0.5"])
+    assert spoilt.data.degradation is not None
+    with pytest.raises(RecipeError, match=r"^recipe 't': unknown key generator\.blocks"):
+        load_recipe(named.model_copy(update={"title": "t"}), overrides=["generator.blocks=1"])
+    table = changed.data.model_copy(update={"patch_size": 30})
+    with pytest.raises(RecipeError, match=r"^recipe 't': data\.patch_size must be a multiple of the scale 4"):
+        load_recipe(changed.model_copy(update={"data": table}))
 
 
 @pytest.mark.parametrize("override", ["steps", "title.x=1", "stage.pretrain.stepz=3"])

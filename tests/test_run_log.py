@@ -13,7 +13,7 @@ import torch
 
 from crispen import __version__
 from crispen.errors import DataError, MissingExtra, TrainingError, UsageError
-from crispen.training.environment import describe_git, write_run_info
+from crispen.training.environment import Given, changed_pictures, describe_git, write_run_info
 from crispen.training.progress import Progress, Scalars
 from crispen.training.run_log import RunLog, read_log
 
@@ -196,10 +196,12 @@ def test_without_tensorboard_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
 def test_a_run_says_where_its_numbers_come_from(tmp_path: Path) -> None:
     recipe = '{"title": "tiny"}'
     command = ["crispen", "train", "tiny"]
-    write_run_info(tmp_path, recipe, seed=3, precision="fp32", data=["photos"], command=command)
+    given = Given(data=("photos",), valid="others", init="runs/1", command=tuple(command))
+    write_run_info(tmp_path, recipe, given, seed=3, precision="fp32")
     assert (tmp_path / "recipe.json").read_text() == recipe + "\n"
     (start,) = json.loads((tmp_path / "environment.json").read_text())
     assert (start["seed"], start["data"]) == (3, ["photos"])
+    assert (start["valid"], start["init"]) == ("others", "runs/1")
     assert (start["command"], start["precision"]) == (command, "fp32")
     assert start["versions"]["crispen"] == __version__
     assert start["versions"]["torch"] == torch.__version__
@@ -209,18 +211,43 @@ def test_a_run_says_where_its_numbers_come_from(tmp_path: Path) -> None:
 
 def test_a_resumed_run_keeps_the_first_start(tmp_path: Path) -> None:
     for number, recipe in enumerate(("{}", "{}", '{"seed": 1}')):
-        write_run_info(tmp_path, recipe, seed=number, precision="bf16", data=[], command=[])
+        write_run_info(tmp_path, recipe, Given(data=()), seed=number, precision="bf16")
     starts = json.loads((tmp_path / "environment.json").read_text())
     assert [start["seed"] for start in starts] == [0, 1, 2]
     hashes = [start["recipe_sha256"] for start in starts]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_other_pictures_are_told_wherever_they_are_named_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(*data: str, valid: str | None = None) -> list[str]:
+        return changed_pictures(tmp_path, Given(data=data, valid=valid))
+
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert changed("anything") == []
+    given = Given(data=("a", "s3://b/c"), valid="v")
+    write_run_info(tmp_path, "{}", given, seed=0, precision="fp32")
+    assert changed("s3://b/c", "./a", valid=str(tmp_path / "v")) == []
+    monkeypatch.chdir(tmp_path / "inner")
+    assert changed("../a", "s3://b/c", valid="../v") == []
+    told = "the run goes on with other pictures than before: "
+    assert changed("a", "s3://b/c") == [
+        f"{told}--data is {tmp_path / 'inner' / 'a'} s3://b/c, was {tmp_path / 'a'} s3://b/c",
+        f"{told}--valid is nothing, was {tmp_path / 'v'}",
+    ]
+    early = json.loads((tmp_path / "environment.json").read_text())
+    del early[0]["valid"]
+    (tmp_path / "environment.json").write_text(json.dumps(early))
+    assert changed("../a", "s3://b/c", valid="w") == []
+
+
 @pytest.mark.parametrize("content", ["{}", "[", "null"])
 def test_another_file_is_not_overwritten(tmp_path: Path, content: str) -> None:
     (tmp_path / "environment.json").write_text(content)
     with pytest.raises(DataError, match=r"environment\.json is not the list of starts"):
-        write_run_info(tmp_path, "{}", seed=0, precision="bf16", data=[], command=[])
+        write_run_info(tmp_path, "{}", Given(data=()), seed=0, precision="bf16")
     assert (tmp_path / "environment.json").read_text() == content
 
 

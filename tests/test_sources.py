@@ -387,6 +387,25 @@ def test_a_server_that_sends_no_parts_is_read_all_the_same(
     assert isinstance(found, Sample)
 
 
+@pytest.mark.parametrize(
+    ("url", "filename", "beside"),
+    [
+        ("http://host/t.tar?download=true", "t.tar", "http://host/other?download=true"),
+        ("https://host/a/t.zip?from=x/y#part", "t.zip", "https://host/a/other?from=x/y#part"),
+        ("https://host/a/", "a", "https://host/a/other"),
+        ("s3://bucket/odd?name#1.tar", "odd?name#1.tar", "s3://bucket/other"),
+    ],
+)
+def test_what_is_asked_of_a_web_server_is_no_part_of_a_name(url: str, filename: str, beside: str) -> None:
+    class System:
+        def unstrip_protocol(self, path: str) -> str:
+            return path
+
+    place = RemotePlace(cast(Any, System()), url, url)
+    assert place.filename == filename
+    assert str(place.beside("other")) == beside
+
+
 def test_a_url_that_cannot_be_read_is_an_error(memory: Any) -> None:
     with pytest.raises(DataError, match="there is no training data at memory://nowhere"):
         read("memory://nowhere/at.tar")

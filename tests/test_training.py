@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]  # half typed
 
 from crispen import images
-from crispen.errors import DataError, ModelError, TrainingError
+from crispen.errors import DataError, ModelError, RecipeError, TrainingError
 from crispen.networks.features.squeezenet import SqueezeNetFeatures
 from crispen.networks.features.vgg import VggFeatures
 from crispen.networks.generators import SRResNet
@@ -242,9 +242,13 @@ def test_a_batch_in_parts_gives_the_update_of_the_whole(
 
 
 def test_a_run_that_explodes_is_stopped_and_says_where(photos: Path, tmp_path: Path) -> None:
-    chosen = recipe(stage={"pretrain": {"steps": 30, "learning_rate": 1e30}}, checkpoint_minutes=1e-9)
-    with pytest.raises(TrainingError, match=r"pretrain step \d+.*the newest checkpoint is in"):
+    steep = {"pretrain": {"steps": 30, "learning_rate": 1e30}}
+    chosen = recipe(stage=steep, checkpoint_minutes=1e-9, snapshot_every=1)
+    with pytest.raises(TrainingError, match=r"pretrain step \d+.*the newest checkpoint is in") as caught:
         list(train(chosen, data=[photos], run_dir=tmp_path / "run"))
+    step = int(str(caught.value).partition("pretrain step ")[2].partition(":")[0])
+    snapshots = sorted(path.name for path in (tmp_path / "run" / "snapshots").iterdir())
+    assert snapshots == [f"pretrain-{before:08d}.safetensors" for before in range(1, step)]
 
 
 def test_snapshots_are_kept_and_a_run_can_start_from_a_run(
@@ -541,6 +545,40 @@ def test_a_stage_that_is_finished_stands_on_record_as_it_was_done(photos: Path, 
     (standing,) = train(stages(None, 3), data=[photos], run_dir=run_dir, resume=True)
     assert all("too late" in note for note in standing.notes)
     assert json.loads((run_dir / "recipe.json").read_text())["stage"]["pretrain"]["steps"] == 2
+
+
+def test_overrides_go_over_a_recipe_that_is_given_as_it_is(photos: Path, tmp_path: Path) -> None:
+    run = train(
+        recipe(pretrain=5), data=[photos], run_dir=tmp_path / "run", overrides=["stage.pretrain.steps=2"]
+    )
+    assert [step.steps for step in run] == [2, 2]
+    with pytest.raises(RecipeError, match=r"needs \[stage\.pretrain\], \[stage\.gan\] or both"):
+        next(train(recipe(), data=[photos], run_dir=tmp_path / "none"))
+
+
+def test_a_run_that_goes_on_with_other_pictures_is_told(photos: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    start = tmp_path / "start.safetensors"
+    save_generator(SRResNet(scale=2, num_blocks=1, num_features=8, batch_norm=False), start)
+    list(train(recipe(pretrain=1), data=[photos], run_dir=run_dir, init=str(start)))
+    (step,) = train(recipe(pretrain=2), data=[photos], valid=photos, run_dir=run_dir, resume=True)
+    assert f"the run goes on with other pictures than before: --valid is {photos}, was nothing" in step.notes
+    starts = json.loads((run_dir / "environment.json").read_text())
+    assert [(each["valid"], each["init"]) for each in starts] == [(None, str(start)), (str(photos), None)]
+
+
+def test_weights_for_which_there_is_no_room_are_one_sentence(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("crispen.training.loop.save_generator", full)
+    chosen = recipe(pretrain=2, snapshot_every=1, checkpoint_minutes=1e-9)
+    with pytest.raises(
+        TrainingError, match=r"pretrain-00000001\.safetensors cannot be written: No space left"
+    ):
+        list(train(chosen, data=[photos], run_dir=tmp_path / "run"))
 
 
 def test_two_runs_in_one_folder_are_refused(photos: Path, tmp_path: Path) -> None:

@@ -251,7 +251,14 @@ def _stop_signals() -> Generator[Callable[[], bool]]:
 
 def _resuming_command() -> str:
     arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
-    return shlex.join(["crispen", *arguments, "--resume"])
+    return shlex.join([*_launcher(), *arguments, "--resume"])
+
+
+def _launcher() -> list[str]:
+    """What this program was started as: by itself, or by torchrun as one of several on this machine."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return ["crispen"]
+    return ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"], "-m", "crispen"]
 
 
 def _plot_run(run_dir: Path) -> None:

@@ -7,7 +7,8 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -24,28 +25,33 @@ RECIPE, ENVIRONMENT = "recipe.json", "environment.json"
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-def write_run_info(
-    run_dir: Path,
-    recipe_json: str,
-    *,
-    seed: int,
-    precision: str,
-    data: Sequence[str],
-    command: Sequence[str],
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a run is started with besides its recipe."""
+
+    data: tuple[str, ...]
+    """Where the training pictures are."""
+    valid: str | None = None
+    """Where those to validate on are."""
+    init: str | None = None
+    """The weights to start from, over what the recipe says."""
+    command: tuple[str, ...] = ()
+    """The command line; empty where the run was started from Python."""
+
+
+def write_run_info(run_dir: Path, recipe_json: str, given: Given, *, seed: int, precision: str) -> None:
     """Keep the recipe as the run has it, overrides included, and add this start to ``environment.json``.
 
     That file is a list with one entry per start, the first start first: versions, machine, git commit of the working
-    directory, seed, precision, command, data, time (UTC), and the SHA-256 of the recipe, which shows where a resumed
+    directory, seed, precision, what was given, time (UTC), and the SHA-256 of the recipe, which shows where a resumed
     run has another one than before.
 
     Args:
         run_dir: the run's folder; made if need be.
         recipe_json: the recipe with every default filled in.
+        given: what else the run is started with.
         seed: what all randomness of the run follows from.
         precision: what the networks compute in on this machine.
-        data: where the training pictures are.
-        command: the command line; empty where the run was started from Python.
 
     Raises:
         DataError: where there is an ``environment.json`` that was not written by this function.
@@ -55,9 +61,11 @@ def write_run_info(
     recipe = recipe_json.rstrip("\n") + "\n"
     start = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(command),
+        "command": list(given.command),
         "working_directory": str(Path.cwd()),
-        "data": list(data),
+        "data": list(given.data),
+        "valid": given.valid,
+        "init": given.init,
         "seed": seed,
         "precision": precision,
         "recipe_sha256": hashlib.sha256(recipe.encode()).hexdigest(),
@@ -83,6 +91,27 @@ def changed_keys(run_dir: Path, recipe_json: str) -> dict[str, str]:
     before, now = _flattened(recorded_recipe(run_dir)), _flattened(json.loads(recipe_json))
     changed = [key for key in {**before, **now} if before and before.get(key) != now.get(key)]
     return {key: f"{key} is {json.dumps(now.get(key))}, was {json.dumps(before.get(key))}" for key in changed}
+
+
+def changed_pictures(run_dir: Path, given: Given) -> list[str]:
+    """A sentence for each of ``--data`` and ``--valid`` that is another than at the last start of a run."""
+    starts = _read_starts(run_dir / ENVIRONMENT)
+    last = cast("dict[str, Any]", starts[-1] if starts and isinstance(starts[-1], dict) else {})
+    notes: list[str] = []
+    for option, now in (("data", given.data), ("valid", (given.valid,) if given.valid else ())):
+        if option not in last:  # as in early records
+            continue
+        recorded = [last[option]] if isinstance(last[option], str) else last[option] or []
+        before, present = _places(recorded, Path(last["working_directory"])), _places(now, Path.cwd())
+        if before != present:
+            what = f"--{option} is {' '.join(present) or 'nothing'}, was {' '.join(before) or 'nothing'}"
+            notes.append(f"the run goes on with other pictures than before: {what}")
+    return notes
+
+
+def _places(sources: Iterable[str], folder: Path) -> list[str]:
+    """Paths as they lie on this machine, seen from a folder, and URLs as they are; in order, each once."""
+    return sorted({source if "://" in source else str((folder / source).resolve()) for source in sources})
 
 
 def _flattened(table: dict[str, Any], prefix: str = "") -> dict[str, object]:

@@ -35,7 +35,7 @@ from crispen.training.checkpoint import (
     state_to_save,
 )
 from crispen.training.data import Batch
-from crispen.training.environment import write_run_info
+from crispen.training.environment import Given, changed_pictures, write_run_info
 from crispen.training.health import HealthMonitor
 from crispen.training.machine import leave, loss_scaler, make_fabric, precision_of, warn_of_emulation
 from crispen.training.pictures import Pictures, open_pictures
@@ -51,7 +51,7 @@ from crispen.training.resuming import (
     notes_on_resuming,
     recipe_as_done,
 )
-from crispen.training.run_log import RunLog
+from crispen.training.run_log import RunLog, writing
 from crispen.training.schedule import learning_rate_at
 from crispen.training.sharding import gathered, state_of
 from crispen.training.stages import Networks, Stage, chosen_stages, make_networks, make_stage
@@ -74,6 +74,7 @@ class Run:
     average: RunningAverage
     """Of the generator's weights: what is validated and kept."""
     should_stop: Callable[[], bool]
+    given: Given
     log: RunLog | None = None
     """None in all processes but the first, which alone writes files."""
     passed_over: tuple[Path, ...] = ()
@@ -92,7 +93,7 @@ class Run:
 
 
 def train(
-    recipe: str | Recipe,
+    recipe: str | Path | Recipe,
     *,
     data: Sequence[str | Path],
     valid: str | Path | None = None,
@@ -131,10 +132,9 @@ def train(
 
     Raises:
         RecipeError, UsageError, DataError, ModelError: each before the first step.
-        TrainingError: likewise; and where a loss is no longer a number, or a checkpoint cannot be written.
+        TrainingError: likewise; and where a loss is no longer a number, or a file cannot be written.
     """
-    if isinstance(recipe, str):
-        recipe = load_recipe(recipe, overrides=overrides)
+    recipe = load_recipe(recipe, overrides=overrides)
     fabric = make_fabric(device=device, precision=recipe.precision, strategy=recipe.strategy)
     _check_parts(recipe, fabric)
     with contextlib.ExitStack() as held:
@@ -155,6 +155,10 @@ def train(
             recipe=recipe, run_dir=run_dir, fabric=fabric, pictures=pictures, generator=generator,
             average=RunningAverage(generator), should_stop=lambda: should_stop() or time.monotonic() > end,
             passed_over=checkpoint.damaged if checkpoint else (),
+            given=Given(
+                data=tuple(map(str, data)), valid=None if valid is None else str(valid), init=init,
+                command=tuple(command),
+            ),
         )  # fmt: skip
 
         stages = _stages(run, networks, checkpoint)
@@ -162,7 +166,7 @@ def train(
         run.untold.extend(warn_of_emulation(fabric) + _opening_notes(run, checkpoint))
         if fabric.is_global_zero:
             run.untold.extend(remove_unused(cache))
-            log = _open_run_dir(run, data, command, resume_at=checkpoint)
+            log = _open_run_dir(run, resume_at=checkpoint)
             held.callback(log.close)
             run = replace(run, log=log)
         while stage:
@@ -210,7 +214,6 @@ def _train_stage(run: Run, stage: Stage) -> Generator[Progress, None, bool]:
             done = step + 1
             epoch = done / run.steps_per_epoch
             validation = _look(run, stage, done, steps)
-            _keep_snapshot(run, stage, done)
             progress = Progress(stage.name, done, steps, epoch, learning_rate, scalars, validation)
             troubles = health.check(progress)
             progress = replace(progress, notes=(*_told(run), *(trouble.message for trouble in troubles)))
@@ -219,6 +222,7 @@ def _train_stage(run: Run, stage: Stage) -> Generator[Progress, None, bool]:
             for trouble in troubles:
                 if trouble.fatal or recipe.on_trouble == "stop":
                     raise TrainingError(f"{trouble.message}; {_what_stands(run)}")
+            _keep_snapshot(run, stage, done)
 
             minutes = (time.monotonic() - last_checkpoint) / 60
             flags = [done < steps and run.should_stop(), minutes > recipe.checkpoint_minutes]
@@ -241,21 +245,14 @@ def _check_parts(recipe: Recipe, fabric: Fabric) -> None:
         )
 
 
-def _open_run_dir(
-    run: Run, data: Sequence[str | Path], command: Sequence[str], *, resume_at: Checkpoint | None
-) -> RunLog:
+def _open_run_dir(run: Run, *, resume_at: Checkpoint | None) -> RunLog:
     """Write down what this run is, and open its log where the checkpoint left it."""
     recipe_json = run.recipe.model_dump_json(indent=2)
     if resume_at:
         steps = _steps_at(run, resume_at)
         recipe_json = recipe_as_done(run.run_dir, run.recipe, resume_at, steps=steps)
     write_run_info(
-        run.run_dir,
-        recipe_json,
-        seed=run.recipe.seed,
-        precision=precision_of(run.fabric),
-        data=[str(source) for source in data],
-        command=command,
+        run.run_dir, recipe_json, run.given, seed=run.recipe.seed, precision=precision_of(run.fabric)
     )
     position = (resume_at.position.stage, resume_at.position.step) if resume_at else None
     return RunLog(run.run_dir, tensorboard=run.recipe.tensorboard, resume_at=position)
@@ -271,6 +268,7 @@ def _opening_notes(run: Run, checkpoint: Checkpoint | None) -> list[str]:
     if checkpoint:
         steps = _steps_at(run, checkpoint)
         notes += notes_on_resuming(run.run_dir, run.recipe, checkpoint, steps=steps)
+        notes += changed_pictures(run.run_dir, run.given)
     return notes
 
 
@@ -394,7 +392,8 @@ def _save_checkpoint(run: Run, stage: Stage, done: int) -> None:
 def _save_networks(run: Run, stage: Stage, folder: Path, *, at: int | None = None) -> None:
     """Keep what a stage has made: its generator (the running average) or classifier, and its discriminator."""
     if run.fabric.is_global_zero:
-        folder.mkdir(exist_ok=True)
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
     suffix = ".safetensors" if at is None else f"-{at:08d}.safetensors"
     for name, module in stage.modules.items():
         if name == "generator":
@@ -402,7 +401,9 @@ def _save_networks(run: Run, stage: Stage, folder: Path, *, at: int | None = Non
             continue
         tensors = gathered(state_of(module), keep=run.fabric.is_global_zero)
         if run.fabric.is_global_zero:
-            save_tensors(tensors, folder / f"{name}{suffix}", metadata={})
+            path = folder / f"{name}{suffix}"
+            with writing(path):
+                save_tensors(tensors, path, metadata={})
     run.fabric.barrier()
 
 
@@ -410,7 +411,9 @@ def _save_generator(run: Run, path: Path) -> None:
     """Write the running average as the generator that it is."""
     tensors = gathered(run.average.tensors, keep=run.fabric.is_global_zero)
     if run.fabric.is_global_zero:
-        save_generator(cast(AnyGenerator, building.make_copy(run.generator, tensors, run.fabric)), path)
+        generator = building.make_copy(run.generator, tensors, run.fabric)
+        with writing(path):
+            save_generator(cast(AnyGenerator, generator), path)
 
 
 def _set_anywhere(flags: Sequence[bool], fabric: Fabric) -> list[bool]:

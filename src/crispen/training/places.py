@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from urllib.parse import SplitResult, urlsplit
 
 from crispen.errors import DataError, require
 
@@ -132,6 +133,11 @@ class RemotePlace(Place):
     def __str__(self) -> str:
         return self.url
 
+    @property
+    def filename(self) -> str:
+        """The last part of its path; on the web, without what is asked of the server with it."""
+        return _on_the_web(self.url).path.rstrip("/").rpartition("/")[2]
+
     def exists(self) -> bool:
         """Whether there is a file or a folder."""
         return self.system.exists(self.path)
@@ -152,7 +158,8 @@ class RemotePlace(Place):
 
     def beside(self, filename: str) -> Place:
         """The place of another name in the same folder."""
-        return self._at(f"{self.path.rpartition('/')[0]}/{filename}")
+        parts = _on_the_web(self.path)
+        return self._at(parts._replace(path=f"{parts.path.rpartition('/')[0]}/{filename}").geturl())
 
     def open(self) -> BinaryIO:
         """Open this file; from a server that sends no parts of it, it is fetched to the disk first."""
@@ -186,6 +193,13 @@ class RemotePlace(Place):
 
     def _at(self, path: str, *, known: str | None = None) -> RemotePlace:
         return RemotePlace(self.system, path, self.system.unstrip_protocol(path), known)
+
+
+def _on_the_web(url: str) -> SplitResult:
+    """The parts of a URL, with query and fragment where a web server has them; elsewhere they may be part of a name."""
+    if url.startswith(("http://", "https://")):
+        return urlsplit(url)
+    return SplitResult("", "", url, "", "")
 
 
 def find_place(source: str | Path) -> Place:

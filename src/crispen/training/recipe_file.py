@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -24,7 +24,7 @@ def recipes() -> list[tuple[str, Recipe]]:
     return [(path.stem, load_recipe(path.stem)) for path in sorted(RECIPES.glob("*.toml"))]
 
 
-def find_recipe(name_or_path: str) -> Path:
+def find_recipe(name_or_path: str | Path) -> Path:
     """The file of a bundled recipe or of one's own; `RecipeError` where there is none."""
     bundled = RECIPES / f"{name_or_path}.toml"
     if bundled.is_file():
@@ -33,30 +33,37 @@ def find_recipe(name_or_path: str) -> Path:
     if path.is_file():
         return path
     known = sorted(recipe.stem for recipe in RECIPES.glob("*.toml"))
-    hint = _suggestion(name_or_path, known) or f"; bundled are {', '.join(known)}"
-    raise RecipeError(f"there is no recipe {name_or_path!r}{hint}")
+    hint = _suggestion(str(name_or_path), known) or f"; bundled are {', '.join(known)}"
+    raise RecipeError(f"there is no recipe {str(name_or_path)!r}{hint}")
 
 
-def load_recipe(name_or_path: str, *, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a bundled recipe by name, or any by path, and apply ``key.of.a.table=value`` overrides.
+def load_recipe(source: str | Path | Recipe, *, overrides: Sequence[str] = ()) -> Recipe:
+    """Take a recipe by name if it is bundled, or any by path or as it is; apply ``key.of.a.table=value`` overrides.
 
     Raises:
         RecipeError: in one sentence, for a recipe that is unknown, unreadable or wrong.
     """
-    path = find_recipe(name_or_path)
-    try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not readable as TOML: {error}") from error
+    if isinstance(source, Recipe):
+        name, values = f"recipe {source.title!r}", source.model_dump(exclude_unset=True, warnings=False)
+    else:
+        path = find_recipe(source)
+        name, values = path.name, _read(path)
     for override in overrides:
         _override(values, override)
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(f"{path.name}: {_first_problem(error)}") from error
+        raise RecipeError(f"{name}: {_first_problem(error, values)}") from error
     for problem in _contradictions(recipe):
-        raise RecipeError(f"{path.name}: {problem}")
+        raise RecipeError(f"{name}: {problem}")
     return recipe
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not readable as TOML: {error}") from error
 
 
 def recipe_schema() -> str:
@@ -70,7 +77,9 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set takes key=value, as in stage.gan.learning_rate=1e-4, not {override!r}")
     *tables, last = key.strip().split(".")
     for table in tables:
-        inner: object = values.setdefault(table, {})
+        if values.get(table) is None:
+            values[table] = {}
+        inner: object = values[table]
         if not isinstance(inner, dict):
             raise RecipeError(f"--set {override}: {table} is not a table of the recipe")
         values = cast(dict[str, Any], inner)
@@ -80,23 +89,42 @@ def _override(values: dict[str, Any], override: str) -> None:
         values[last] = value.strip()
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError, values: Mapping[str, Any]) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("constrained"))
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {where}{_suggestion(str(problem['loc'][-1]), _keys(Recipe))}"
+        return f"unknown key {where}{_suggested_keys(problem['loc'], values)}"
     if problem["type"] == "missing":
         return f"the key {where} is missing"
     return f"{where}: {problem['msg']}, not {problem['input']!r}"
 
 
-def _keys(table: type[BaseModel]) -> Iterator[str]:
-    """The keys of a table and of all tables in it."""
+def _suggested_keys(unknown: Sequence[str | int], values: Mapping[str, Any]) -> str:
+    """The known keys that are most like an unknown one, in its own table or else in those that the recipe has."""
+    *table, word = [part for part in unknown if isinstance(part, str)]
+    known = list(_keys(Recipe))
+    near = difflib.get_close_matches(word, {key[-1] for key in known}, n=1)
+    alike = [key for key in known if near and key[-1] == near[0]]
+    chosen = [key for key in alike if key[:-1] == tuple(table)]
+    chosen = chosen or [key for key in alike if _has_table(values, key[:-1])] or alike
+    return f" (did you mean {' or '.join('.'.join(key) for key in chosen)}?)" if chosen else ""
+
+
+def _has_table(values: Mapping[str, Any], table: Sequence[str]) -> bool:
+    """Whether a recipe has a table, or an array of such."""
+    inner: object = values
+    for name in table:
+        inner = cast("Mapping[str, object]", inner).get(name) if isinstance(inner, Mapping) else None
+    return bool(inner)
+
+
+def _keys(table: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The keys of a table and of all tables in it, each with those that lead to it."""
     for name, field in table.model_fields.items():
-        yield name
+        yield (*above, name)
         for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from _keys(kind)
+                yield from _keys(kind, (*above, name))
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:

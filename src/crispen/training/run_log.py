@@ -100,7 +100,7 @@ class RunLog:
         if not _is_worth_a_line(progress):
             return
         line = _to_line(progress, self._seconds_per_step())
-        with _named(self.path), self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(line)
         if self._board:
             self._write_to_tensorboard(self._board, progress)
@@ -154,15 +154,15 @@ def write_whole(path: Path, content: bytes) -> None:
 
     Its folder is made if need be. Raises `TrainingError` where that fails.
     """
-    with _named(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with published(path, error=TrainingError) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
-def _named(path: Path) -> Generator[None]:
-    """Turn the system's refusal to write a file into one sentence."""
+def writing(path: Path) -> Generator[None]:
+    """Turn the system's refusal to write a file into one sentence, a `TrainingError`."""
     try:
         yield
     except OSError as error:

@@ -26,8 +26,8 @@ def validate(
 ) -> Scalars:
     """Enlarge all pictures and return means: PSNR, checkerboard energy, and what the judges say.
 
-    PSNR is on luma, 8 bit, with a border of ``scale`` cropped; NaN where a pixel is NaN or infinite. The generator is put
-    into evaluation mode and back.
+    PSNR is on luma, 8 bit, with a border of ``scale`` cropped; NaN where a pixel is NaN or infinite. The generator is
+    put into evaluation mode and back.
 
     Args:
         generator: the network that enlarges.
