@@ -545,6 +545,11 @@ def test_a_stage_that_is_finished_stands_on_record_as_it_was_done(photos: Path, 
     (standing,) = train(stages(None, 3), data=[photos], run_dir=run_dir, resume=True)
     assert all("too late" in note for note in standing.notes)
     assert json.loads((run_dir / "recipe.json").read_text())["stage"]["pretrain"]["steps"] == 2
+    (run_dir / "recipe.json").unlink()
+    assert list(train(stages(4, 3), data=[photos], run_dir=run_dir, resume=True)) == []
+    assert json.loads((run_dir / "recipe.json").read_text())["stage"]["pretrain"]["steps"] == 4, (
+        "all that is known"
+    )
 
 
 def test_overrides_go_over_a_recipe_that_is_given_as_it_is(photos: Path, tmp_path: Path) -> None:
@@ -593,6 +598,16 @@ def test_two_runs_in_one_folder_are_refused(photos: Path, tmp_path: Path) -> Non
     assert [step.step for step in first] == [2, 3]
     assert list(train(chosen, data=[photos], run_dir=tmp_path / "run", resume=True)) == []
     assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_file_system_without_locks_is_no_hindrance(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: object) -> bool:
+        return False
+
+    monkeypatch.setattr("crispen.training.resuming.locked", refused)
+    assert len(list(train(recipe(pretrain=2), data=[photos], run_dir=tmp_path / "run"))) == 2
 
 
 def test_a_run_that_does_not_begin_leaves_no_folder(photos: Path, tmp_path: Path) -> None:

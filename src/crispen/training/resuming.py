@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Collection, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,16 +35,14 @@ def alone_in(run_dir: Path) -> Generator[None]:
     except OSError as error:
         raise TrainingError(f"{run_dir} cannot be written to: {error.strerror or error}") from error
     with lock:
-        if not (locked(lock) and _is_at(run_dir / LOCK, lock)):
+        if not (_is_held(lock) and _is_at(run_dir / LOCK, lock)):
             raise TrainingError(
                 f"another process is training in {run_dir}: wait for its end, or choose another --run-dir"
             )
         try:
             yield
         finally:
-            with suppress(
-                OSError
-            ):  # a file that is open cannot be removed everywhere; or the folder is not empty
+            with suppress(OSError):  # not every system removes an open file, and the folder may have files
                 (run_dir / LOCK).unlink()
                 if is_new:
                     run_dir.rmdir()
@@ -95,7 +94,7 @@ def recipe_as_done(run_dir: Path, recipe: Recipe, checkpoint: Checkpoint, *, ste
     """A recipe as JSON for the record of a run that goes on: stages that are finished stand in it as they were."""
     now, before = recipe.model_dump(mode="json"), recorded_recipe(run_dir).get("stage", {})
     for stage in STAGES[: STAGES.index(checkpoint.position.stage)]:
-        now["stage"][stage] = before.get(stage)
+        now["stage"][stage] = before.get(stage, now["stage"][stage])
     stage = checkpoint.position.stage
     if checkpoint.position.step == steps and before.get(stage):
         now["stage"][stage] = before[stage] | {"steps": now["stage"][stage]["steps"]}
@@ -112,6 +111,14 @@ def _is_too_late(key: str, checkpoint: Checkpoint, steps: int) -> bool:
     if stage == own:
         return done == steps and key != f"stage.{own}.steps"
     return STAGES.index(stage) < STAGES.index(own)
+
+
+def _is_held(lock: IO[bytes]) -> bool:
+    """Whether this process has a lock now, or none can be had, as on some file systems of clusters."""
+    if locked(lock):
+        return True
+    with tempfile.TemporaryFile(dir=Path(lock.name).parent) as nobodys:
+        return not locked(nobodys)
 
 
 def _is_at(path: Path, file: IO[bytes]) -> bool:
