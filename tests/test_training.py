@@ -177,6 +177,8 @@ def test_a_checkpoint_of_another_network_is_refused(photos: Path, tmp_path: Path
 def test_missing_feature_weights_are_asked_for(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="--features"):
         next(train(recipe(gan=1), data=[photos], run_dir=tmp_path / "a"))
+    with pytest.raises(DataError, match="there is no training data at"):
+        next(train(recipe(gan=1), data=[photos], valid=tmp_path / "nowhere", run_dir=tmp_path / "a"))
     with pytest.raises(ModelError, match="there is no vgg19_normalised"):
         next(train(recipe(gan=1), data=[photos], run_dir=tmp_path / "b", features=photos))
 
@@ -612,8 +614,8 @@ def test_a_file_system_without_locks_is_no_hindrance(
 
 def test_a_run_that_does_not_begin_leaves_no_folder(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no training data at"):
-        next(train(recipe(pretrain=1), data=[tmp_path / "nowhere"], run_dir=tmp_path / "run"))
-    assert not (tmp_path / "run").exists()
+        next(train(recipe(pretrain=1), data=[tmp_path / "nowhere"], run_dir=tmp_path / "runs" / "run"))
+    assert not (tmp_path / "runs").exists()
     with pytest.raises(TrainingError, match=r"0\.png cannot be written to"):
         next(train(recipe(pretrain=1), data=[photos], run_dir=photos / "0.png"))
 

@@ -54,6 +54,7 @@ from crispen.training.resuming import (
 from crispen.training.run_log import RunLog, writing
 from crispen.training.schedule import learning_rate_at
 from crispen.training.sharding import gathered, state_of
+from crispen.training.sources import check_existence
 from crispen.training.stages import Networks, Stage, chosen_stages, make_networks, make_stage
 from crispen.training.starting import GENERATOR_FILE
 from crispen.training.validation import validate, validate_classifier
@@ -141,6 +142,7 @@ def train(
         if fabric.is_global_zero:
             held.enter_context(alone_in(run_dir))
         checkpoint = find_checkpoint(run_dir, chosen_stages(recipe), resume=resume)
+        check_existence([*data, valid] if valid else data)
         networks = make_networks(recipe, init=init, features=features, fabric=fabric)
         with fabric.rank_zero_first():  # which decodes the pictures for all
             cache = run_dir.parent / "cache"

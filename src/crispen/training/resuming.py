@@ -23,12 +23,12 @@ LOCK = ".lock"
 
 @contextmanager
 def alone_in(run_dir: Path) -> Generator[None]:
-    """Hold a run's folder, which is made if need be, and goes again if nothing was put into it.
+    """Hold a run's folder, which is made with those above if need be, and goes again if nothing was put into it.
 
     Raises:
         TrainingError: where another process holds it, or it cannot be made.
     """
-    is_new = not run_dir.exists()
+    new = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         lock = (run_dir / LOCK).open("ab")
@@ -44,8 +44,8 @@ def alone_in(run_dir: Path) -> Generator[None]:
         finally:
             with suppress(OSError):  # not every system removes an open file, and the folder may have files
                 (run_dir / LOCK).unlink()
-                if is_new:
-                    run_dir.rmdir()
+                for folder in new:
+                    folder.rmdir()
 
 
 def find_checkpoint(run_dir: Path, stages: Collection[str], *, resume: bool) -> Checkpoint | None:

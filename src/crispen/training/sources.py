@@ -91,6 +91,12 @@ _DAMAGE = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, 
 _ENCRYPTED = 0x1  # of a zip member's flags
 
 
+def check_existence(sources: Iterable[Source]) -> None:
+    """See to it that something is at each source, before anything that takes long (`DataError`)."""
+    for source in sources:
+        _check_existence(find_place(source))
+
+
 def find_files(sources: Sequence[Source], *, purpose: Purpose) -> list[File]:
     """List the files to read, each once; what is in an archive is found out while it is read.
 
@@ -152,11 +158,15 @@ def _parts(path: str) -> Parts:
     return PurePosixPath(path).parts
 
 
+def _check_existence(place: Place) -> None:
+    if not place.exists():
+        raise DataError(f"there is no training data at {place}")
+
+
 def _places_in(place: Place, purpose: Purpose) -> list[Place]:
     kind = _kind(place.filename)
     if kind not in (None, "pickled") or not place.is_folder():
-        if not place.exists():
-            raise DataError(f"there is no training data at {place}")
+        _check_existence(place)
         if kind == "pickled":
             _refuse_pickled(str(place))
         return [place]
