@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crispen import images, runtimes, zoo
-from crispen.errors import PictureError, UsageError
+from crispen.errors import ModelError, PictureError, UsageError
 from crispen.images import Picture
 from crispen.runtimes import Piece, Runtime, TileTooLarge
 from crispen.tiling import Box, plan
@@ -280,6 +280,14 @@ def test_values_are_rounded_half_up_and_clamped(computing_with: Callable[..., Up
         assert large[0, ::SCALE].tolist() == expected
     wide = computing_with(Nearest(added=1.0))(np.zeros((2, 2), np.float32))
     assert np.all(wide == 1)
+
+
+def test_a_network_that_gives_no_numbers_is_refused_and_makes_no_black_picture(
+    computing_with: Callable[..., Upscaler],
+) -> None:
+    for picture in (np.zeros((2, 2), np.uint8), np.zeros((2, 2, 3), np.uint16)):
+        with pytest.raises(ModelError, match="no numbers"):
+            computing_with(Nearest(added=np.nan))(picture)
 
 
 def test_gray_is_three_equal_channels_and_their_mean(computing_with: Callable[..., Upscaler]) -> None:

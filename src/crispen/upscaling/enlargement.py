@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispen import images, tiling
+from crispen.errors import ModelError
 from crispen.images import DTYPE_OF, WHITE_OF, Header, Picture, Pixels
 from crispen.runtimes import Piece, Runtime, TileTooLarge
 from crispen.tiling import Box, Tile
@@ -209,8 +210,10 @@ def _to_rgb(window: Pixels) -> NDArray[np.float32]:
 
 
 def _clamped(sr: NDArray[np.float32], *, channels: int) -> NDArray[np.float32]:
-    """(3, H, W) to (C, H, W) in [0, 1]. ``sr`` is used up."""
+    """(3, H, W) to (C, H, W) in [0, 1]. ``sr`` is used up. Raises `ModelError` for what is not a number."""
     result = sr if channels == 3 else sr.mean(axis=0, keepdims=True)
+    if np.isnan(result.sum()):
+        raise ModelError("the network gives values that are no numbers: its weights are damaged")
     return np.clip(result, 0, 1, out=result)
 
 
