@@ -1,5 +1,6 @@
 """Training with a tiny network on generated pictures: it learns, both stages run, and stopping changes nothing."""
 
+import errno
 import json
 import struct
 from collections.abc import Iterator, Sequence
@@ -605,10 +606,12 @@ def test_two_runs_in_one_folder_are_refused(photos: Path, tmp_path: Path) -> Non
 def test_a_file_system_without_locks_is_no_hindrance(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(_: object) -> bool:
-        return False
+    fcntl = pytest.importorskip("fcntl")
 
-    monkeypatch.setattr("crispen.training.resuming.locked", refused)
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
     assert len(list(train(recipe(pretrain=2), data=[photos], run_dir=tmp_path / "run"))) == 2
 
 

@@ -88,19 +88,28 @@ def give_name(temporary: Path, target: Path, *, force: bool) -> None:
 
 
 def locked(file: IO[bytes] | int) -> bool:
-    """Take a lock on an open file, that ends with this process however it ends; False where another has it.
+    """Take a lock on an open file, that ends with this process however it ends; False where it cannot be had.
 
     Windows has none of this kind, but lets nobody remove or replace a file that is open.
     """
+    return _fault_of_locking(file) is None
+
+
+def held_elsewhere(file: IO[bytes] | int) -> bool:
+    """Take a lock as `locked` does; True only where another has it, and not on a file system without locks."""
+    return isinstance(_fault_of_locking(file), BlockingIOError)
+
+
+def _fault_of_locking(file: IO[bytes] | int) -> OSError | None:
     try:
         import fcntl
     except ImportError:
-        return True
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return error
+    return None
 
 
 def flush(path: Path) -> None:

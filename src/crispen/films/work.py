@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from crispen.errors import PictureError
-from crispen.files import flush, locked
+from crispen.files import flush, held_elsewhere
 from crispen.films.encoding import Segment
 
 _MANIFEST, _LOCK = "manifest.json", "lock"
@@ -78,7 +78,7 @@ def begun(output: Path, *, identity: str) -> Generator[Work]:
     folder = folder_of(output)
     folder.mkdir(exist_ok=True)
     with (folder / _LOCK).open("w") as lock:
-        if not locked(lock.fileno()):
+        if held_elsewhere(lock.fileno()):
             raise PictureError(f"{output} is being written by another process")
         started = Work(folder, identity=identity)
         try:

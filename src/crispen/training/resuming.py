@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Collection, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from crispen.errors import TrainingError
-from crispen.files import locked
+from crispen.files import held_elsewhere
 from crispen.training.checkpoint import STAGES, Checkpoint, has_checkpoint, newest_checkpoint
 from crispen.training.environment import changed_keys, recorded_recipe
 from crispen.training.recipe import Recipe
@@ -35,7 +34,7 @@ def alone_in(run_dir: Path) -> Generator[None]:
     except OSError as error:
         raise TrainingError(f"{run_dir} cannot be written to: {error.strerror or error}") from error
     with lock:
-        if not (_is_held(lock) and _is_at(run_dir / LOCK, lock)):
+        if held_elsewhere(lock) or not _is_at(run_dir / LOCK, lock):
             raise TrainingError(
                 f"another process is training in {run_dir}: wait for its end, or choose another --run-dir"
             )
@@ -111,14 +110,6 @@ def _is_too_late(key: str, checkpoint: Checkpoint, steps: int) -> bool:
     if stage == own:
         return done == steps and key != f"stage.{own}.steps"
     return STAGES.index(stage) < STAGES.index(own)
-
-
-def _is_held(lock: IO[bytes]) -> bool:
-    """Whether this process has a lock now, or none can be had, as on some file systems of clusters."""
-    if locked(lock):
-        return True
-    with tempfile.TemporaryFile(dir=Path(lock.name).parent) as nobodys:
-        return not locked(nobodys)
 
 
 def _is_at(path: Path, file: IO[bytes]) -> bool:
