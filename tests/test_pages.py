@@ -205,13 +205,18 @@ def test_frames_of_several_sizes_are_refused_at_once(tiny_model: Path) -> None:
     assert names() == ["a.tif"]
 
 
-def test_transparency_that_cannot_be_kept_is_found_before_the_first_is_enlarged(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def nothing_is_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
     def write_pages(*_: object, **__: object) -> None:
         pytest.fail("it was found too late")
 
     monkeypatch.setattr(images, "write_pages", write_pages)
+
+
+@pytest.mark.usefixtures("nothing_is_enlarged")
+def test_transparency_that_cannot_be_kept_is_found_before_the_first_is_enlarged(
+    tiny_model: Path,
+) -> None:
     seen_through = plain(20, 16, "RGBA")
     seen_through.putalpha(9)
     document(plain(20, 16, "RGBA"), seen_through)
@@ -221,13 +226,10 @@ def test_transparency_that_cannot_be_kept_is_found_before_the_first_is_enlarged(
     )
 
 
+@pytest.mark.usefixtures("nothing_is_enlarged")
 def test_what_is_wrong_with_the_last_page_is_said_before_the_first_is_enlarged(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path,
 ) -> None:
-    def write_pages(*_: object, **__: object) -> None:
-        pytest.fail("it was found too late")
-
-    monkeypatch.setattr(images, "write_pages", write_pages)
     document(plain(20, 16, "RGB"), plain(400, 16, "RGB"))
     result = crispen_says("upscale", "a.tif", "--max-megapixels", "0.001", "--model", tiny_model)
     assert result.stderr.startswith("crispen: error: a.tif says that it is 400x16 pixels, above the limit")

@@ -3,7 +3,8 @@
 import errno
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -475,35 +476,36 @@ def kept(run_dir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in run_dir.iterdir() if path.is_file()}
 
 
+@contextmanager
+def refused(run_dir: Path, match: str) -> Generator[None]:
+    """What is tried is an error that says ``match``, and leaves the run's folder as it was."""
+    before = kept(run_dir)
+    with pytest.raises(TrainingError, match=match):
+        yield
+    assert kept(run_dir) == before
+
+
 def test_a_run_is_not_resumed_with_a_recipe_that_lacks_its_stage(photos: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     stages = {"pretrain": {"steps": 2}, "gan": {"steps": 2, "perceptual_weight": 0.0}}
     list(train(recipe(stage=stages), data=[photos], run_dir=run_dir))
-    before = kept(run_dir)
-    with pytest.raises(TrainingError, match=r"has come to stage gan, and the recipe has no \[stage\.gan\]"):
+    with refused(run_dir, r"has come to stage gan, and the recipe has no \[stage\.gan\]"):
         next(train(recipe(pretrain=2), data=[photos], run_dir=run_dir, resume=True))
-    assert kept(run_dir) == before
 
 
 def test_a_run_is_not_resumed_with_fewer_steps_than_are_done(photos: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     list(train(recipe(pretrain=3), data=[photos], run_dir=run_dir))
-    before = kept(run_dir)
-    with pytest.raises(
-        TrainingError, match="has 3 steps done, but the recipe ends the stage pretrain after 2"
-    ):
+    with refused(run_dir, "has 3 steps done, but the recipe ends the stage pretrain after 2"):
         next(train(recipe(pretrain=2), data=[photos], run_dir=run_dir, resume=True))
-    assert kept(run_dir) == before
 
 
 def test_a_recipe_that_the_checkpoint_does_not_fit_changes_nothing(photos: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     list(train(recipe(pretrain=2), data=[photos], run_dir=run_dir))
-    before = kept(run_dir)
     other = recipe(pretrain=3, generator={"scale": 2, "num_blocks": 2, "num_features": 8})
-    with pytest.raises(TrainingError, match="belongs to another recipe"):
+    with refused(run_dir, "belongs to another recipe"):
         next(train(other, data=[photos], run_dir=run_dir, resume=True))
-    assert kept(run_dir) == before
 
 
 def test_what_is_noted_is_told_even_where_no_step_is_left(photos: Path, tmp_path: Path) -> None:
