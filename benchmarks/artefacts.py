@@ -6,12 +6,12 @@
     python benchmarks/artefacts.py --pictures FOLDER --denser 3 WEIGHTS.safetensors
 
 Each picture is reduced by the scale with MATLAB's bicubic, or with ``--degrade`` spoilt as that recipe spoils its
-crops, and enlarged again, in bf16 where there are units for it. Means over every 5th picture of the folder: PSNR on
-luma; checkerboard energy (`crispen.training.health.checkerboard_energy`, 0.3 for photographs); fine detail against
-the truth's (`crispen.evaluation.texture_energy`); with the weights of SqueezeNet 1.1, the distance of features
-(`crispen.evaluation.FeatureDistance`). Then, on pictures of a single colour and of 255, the largest error, and the
-standard deviation between the places in the square that a pixel becomes.
-With ``--strength``, all this of weights between those of two files; with ``--denser 3``, of the pictures at a third of
+crops, and enlarged again, in bf16 where there are units for it, or with ``--precision fp32``. Means over every 5th
+picture of the folder: PSNR on luma; checkerboard energy (`crispen.training.health.checkerboard_energy`, 0.3 for
+photographs); fine detail against the truth's (`crispen.evaluation.texture_energy`); with the weights of SqueezeNet
+1.1, the distance of features (`crispen.evaluation.FeatureDistance`). Then, on pictures of a single colour and of 255,
+the largest error, and the standard deviation between the places in the square that a pixel becomes. With
+``--strength``, all this of weights between those of two files; with ``--denser 3``, of the pictures at a third of
 their size, where detail is as dense as in small pictures of large scenes.
 """
 
@@ -57,17 +57,20 @@ def main() -> None:
     parser.add_argument("--faithful", type=Path, help="weights at strength 0")
     parser.add_argument("--strength", type=float, default=1)
     parser.add_argument("--denser", type=int, default=1, metavar="TIMES", help="reduce the pictures first")
+    parser.add_argument("--precision", choices=("auto", "fp32"), default="auto")
     parser.add_argument("--degrade", metavar="RECIPE", help="spoil the pictures as this recipe does")
     arguments = parser.parse_args()
     table = load_recipe(arguments.degrade).data.degradation if arguments.degrade else None
     distance = FeatureDistance(arguments.features, network="squeezenet") if arguments.features else None
     files = sorted(arguments.pictures.glob("*.png"))[:: arguments.every]
+    bf16 = arguments.precision == "auto" and supports_bf16("cpu")
     for path in arguments.weights:
         generator = load_generator(path)
         if arguments.faithful:
             blend(generator, load_generator(arguments.faithful), arguments.strength)
         found = np.mean(
-            [measure(generator, truth(file, arguments.denser), distance, table) for file in files], axis=0
+            [measure(generator, truth(file, arguments.denser), distance, table, bf16=bf16) for file in files],
+            axis=0,
         )
         score, energy, strength, far = found
         told = "" if distance is None else f", features {far:.3f}"
@@ -83,13 +86,18 @@ def blend(generator: AnyGenerator, faithful: AnyGenerator, strength: float) -> N
 
 
 def measure(
-    generator: AnyGenerator, hr: Bytes, distance: FeatureDistance | None, table: DegradationTable | None
+    generator: AnyGenerator,
+    hr: Bytes,
+    distance: FeatureDistance | None,
+    table: DegradationTable | None,
+    *,
+    bf16: bool,
 ) -> tuple[float, float, float, float]:
     """PSNR, checkerboard energy, and fine detail against the truth's, in dB each; and the distance of features."""
     scale = generator.scale
     hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
     lr = degrade_repeatably(hr, scale=scale, table=table) if table else resize(hr, 1 / scale)
-    sr = enlarge(generator, lr)
+    sr = enlarge(generator, lr, bf16=bf16)
     far = math.nan if distance is None else distance(sr, hr)
     energy = checkerboard_energy(sr, scale=scale)
     return psnr(sr, hr, crop_border=scale), energy, texture_energy(sr, hr), far
@@ -102,10 +110,10 @@ def truth(file: Path, times: int) -> Bytes:
 
 
 @torch.inference_mode()
-def enlarge(generator: AnyGenerator, lr: Bytes) -> Bytes:
+def enlarge(generator: AnyGenerator, lr: Bytes, *, bf16: bool) -> Bytes:
     """(H, W, 3) to (scale·H, scale·W, 3)."""
     batch = torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255
-    with torch.autocast("cpu", torch.bfloat16, enabled=supports_bf16("cpu")):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         sr = generator(batch).float().clamp(0, 1)
     return (255 * sr[0]).round().byte().permute(1, 2, 0).numpy()
 
