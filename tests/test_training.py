@@ -566,6 +566,16 @@ def test_overrides_go_over_a_recipe_that_is_given_as_it_is(photos: Path, tmp_pat
         next(train(recipe(), data=[photos], run_dir=tmp_path / "none"))
 
 
+def test_pictures_that_are_named_twice_count_once_and_that_is_told(photos: Path, tmp_path: Path) -> None:
+    once, twice = (
+        list(train(recipe(pretrain=2), data=[photos] * times, run_dir=tmp_path / str(times)))
+        for times in (1, 2)
+    )
+    assert once[0].notes == ()
+    assert twice[0].notes == (f"{photos} is named 2 times and counts once",)
+    assert [step.scalars for step in twice] == [step.scalars for step in once]
+
+
 def test_a_run_that_goes_on_with_other_pictures_is_told(photos: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     start = tmp_path / "start.safetensors"

@@ -35,7 +35,7 @@ def train(
         list[str],
         typer.Option(
             metavar="PATH...",
-            help="Training pictures: folders, tar and zip files, URLs, IDX and CIFAR files.",
+            help="Training pictures: folders, tar and zip files, URLs, IDX and CIFAR files; each counts once.",
             show_default=False,
         ),
     ],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -267,6 +268,10 @@ def _opening_notes(run: Run, checkpoint: Checkpoint | None) -> list[str]:
     notes = [f"left out {line}" for line in skipped[:MOST_SKIPPED_TOLD]]
     if len(skipped) > MOST_SKIPPED_TOLD:
         notes.append(f"left out {len(skipped) - MOST_SKIPPED_TOLD} more pictures")
+    named = Counter(run.given.data)
+    notes += [
+        f"{source} is named {times} times and counts once" for source, times in named.items() if times > 1
+    ]
     if checkpoint:
         steps = _steps_at(run, checkpoint)
         notes += notes_on_resuming(run.run_dir, run.recipe, checkpoint, steps=steps)
