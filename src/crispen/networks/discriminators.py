@@ -74,7 +74,7 @@ class Discriminator(nn.Module, ABC):
         """Judge, and return what was seen on the way.
 
         The features are for feature matching (Larsen et al., "Autoencoding beyond pixels", ICML 2016; Wang et
-        al., pix2pixHD, CVPR 2018, equation 3).
+        al., pix2pixHD, CVPR 2018, equation 4).
 
         Args:
             picture: (N, 3, H, W) in [0, 1].

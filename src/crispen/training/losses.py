@@ -262,7 +262,7 @@ def _hinge_generator(_: Tensor, fake: Tensor) -> Tensor:
 def _relativistic(real: Tensor, fake: Tensor) -> Tensor:
     """Real is to be more real than the mean fake, and fake less than the mean real (Jolicoeur-Martineau 2019).
 
-    The mean of both cross-entropies, as ESRGAN has it (Wang et al. 2018, equations 1 and 2).
+    The mean of both cross-entropies, as ESRGAN's code has it; its paper (Wang et al. 2018, equations 1 and 2) has the sum.
     """
     return (
         functional.softplus(fake.mean() - real).mean() + functional.softplus(fake - real.mean()).mean()
