@@ -94,6 +94,12 @@ def test_under_torchrun_the_command_that_goes_on_is_torchruns(monkeypatch: pytes
     )
 
 
+def test_a_run_is_not_given_a_time_that_never_ends() -> None:
+    out = run("train", "tiny.toml", "--data", "photos", "--minutes", "nan", code=2)
+    assert out.splitlines()[-1] == "crispen: error: --minutes must be a number, not nan"
+    assert not Path("runs").exists()
+
+
 def test_runs_are_drawn_together() -> None:
     for name in ("a", "b"):
         run("train", "tiny.toml", "--data", "photos", "--run-dir", name)

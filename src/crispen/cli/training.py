@@ -17,13 +17,20 @@ import typer
 
 from crispen.cli.root import INTERRUPTED, app
 from crispen.cli.screen import bars, follow, show
-from crispen.errors import require
+from crispen.errors import UsageError, require
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
     from crispen.training import Progress
+
+
+def _numbered(minutes: float | None) -> float | None:
+    """Refuse NaN, which no time ever reaches, and no least value keeps out."""
+    if minutes is not None and math.isnan(minutes):
+        raise UsageError("--minutes must be a number, not nan")
+    return minutes
 
 
 @app.command()
@@ -75,7 +82,10 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Stop in time: write a checkpoint and weights after so long.", show_default="no end"
+            min=0,
+            callback=_numbered,
+            help="Stop in time: write a checkpoint and weights after so long.",
+            show_default="no end",
         ),
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
