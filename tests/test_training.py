@@ -138,6 +138,22 @@ def test_a_share_of_the_pixel_loss_compares_brightness(photos: Path, tmp_path: P
     assert luma != pytest.approx(channels, rel=1e-3), "untrained, all channels err alike, but not the same"
 
 
+@pytest.mark.parametrize(
+    ("pixel_loss", "times"), [("l1", 2), ("mse", 4), ("charbonnier", 2), ("psnr", 1)]
+)
+def test_the_range_of_pixels_is_a_factor_of_the_pixel_loss(
+    photos: Path, tmp_path: Path, pixel_loss: str, times: int
+) -> None:
+    """So Charbonnier's tip and PSNR's ceiling are where they are in [0, 1]."""
+
+    def first_loss(pixel_range: str) -> float:
+        table = {"steps": 1, "pixel_loss": pixel_loss, "pixel_range": pixel_range, "luma_share": 0.5}
+        (step,) = train(recipe(stage={"pretrain": table}), data=[photos], run_dir=tmp_path / pixel_range)
+        return step.scalars["pixel_loss"]
+
+    assert first_loss("symmetric") == pytest.approx(times * first_loss("unit"), rel=1e-7)
+
+
 def test_the_seed_decides(photos: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         list(train(recipe(pretrain=2, seed=seed), data=[photos], run_dir=tmp_path / name))

@@ -46,7 +46,11 @@ PIXEL_LOSSES: dict[str, PixelLoss] = {
     "charbonnier": charbonnier_loss,
     "psnr": psnr_loss,
 }
-"""By the name that a recipe uses; the paper's equation 4 is ``mse``."""
+"""By the name that a recipe uses, for pictures in [0, 1]; the paper's equation 4 is ``mse``."""
+
+RANGE_POWERS = {"l1": 1, "mse": 2, "charbonnier": 1, "psnr": 0}
+"""The power of the range of pixels that each is proportional to: in [-1, 1], twice as wide, absolute differences are
+twice and squared ones four times as large; Charbonnier's tip stays within the same levels, and PSNR is the same."""
 
 _LUMA = 0.299, 0.587, 0.114  # BT.601
 
@@ -262,7 +266,8 @@ def _hinge_generator(_: Tensor, fake: Tensor) -> Tensor:
 def _relativistic(real: Tensor, fake: Tensor) -> Tensor:
     """Real is to be more real than the mean fake, and fake less than the mean real (Jolicoeur-Martineau 2019).
 
-    The mean of both cross-entropies, as ESRGAN's code has it; its paper (Wang et al. 2018, equations 1 and 2) has the sum.
+    The mean of both cross-entropies, as ESRGAN's code has it; the paper has the sum (Wang et al. 2018, equations 1 and
+    2).
     """
     return (
         functional.softplus(fake.mean() - real).mean() + functional.softplus(fake - real.mean()).mean()

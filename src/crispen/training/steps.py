@@ -21,6 +21,7 @@ from crispen.training.data import Batch
 from crispen.training.losses import (
     ADVERSARIAL_FORMS,
     PIXEL_LOSSES,
+    RANGE_POWERS,
     feature_matching_loss,
     gradient_penalty,
     grid_loss,
@@ -230,7 +231,7 @@ def _content(
     """How far a generated picture is from the true one: the terms that the recipe gives a weight."""
     sr, hr = sr.float(), batch.hr
     spread = 2 if table.pixel_range == "symmetric" else 1
-    terms = {"pixel_loss": _pixel_loss(spread * sr, spread * hr, table)}
+    terms = {"pixel_loss": spread ** RANGE_POWERS[table.pixel_loss] * _pixel_loss(sr, hr, table)}
     with fabric.autocast():
         if table.perceptual_weight:
             distances = [features.distance(sr, hr) for features in judges.features]
