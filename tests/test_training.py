@@ -138,9 +138,7 @@ def test_a_share_of_the_pixel_loss_compares_brightness(photos: Path, tmp_path: P
     assert luma != pytest.approx(channels, rel=1e-3), "untrained, all channels err alike, but not the same"
 
 
-@pytest.mark.parametrize(
-    ("pixel_loss", "times"), [("l1", 2), ("mse", 4), ("charbonnier", 2), ("psnr", 1)]
-)
+@pytest.mark.parametrize(("pixel_loss", "times"), [("l1", 2), ("mse", 4), ("charbonnier", 2), ("psnr", 1)])
 def test_the_range_of_pixels_is_a_factor_of_the_pixel_loss(
     photos: Path, tmp_path: Path, pixel_loss: str, times: int
 ) -> None:
