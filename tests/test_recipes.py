@@ -88,6 +88,8 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
         ("title = ", "not readable as TOML"),
         (MINIMAL.replace("10", "-1"), "stage.pretrain.steps: .* not -1"),
         (MINIMAL.replace("10", "'3 weeks'"), "stage.pretrain.steps: .* not '3 weeks'"),
+        (MINIMAL.replace("10", "'0.0 epochs'"), "stage.pretrain.steps: .* greater than 0, not '0.0 epochs'"),
+        ("snapshot_every = '0 epochs'\n" + MINIMAL, "snapshot_every: .* greater than 0, not '0 epochs'"),
         (MINIMAL.replace("steps = 10", ""), "the key stage.pretrain.steps is missing"),
         (MINIMAL + "classifier_weight = 1", "no .stage.classifier. that trains one"),
         (

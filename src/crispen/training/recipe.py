@@ -9,9 +9,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+)
+from pydantic_core import PydanticCustomError
 
-Span = PositiveInt | Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)? epochs?$")]
+
+def _some_time(span: int | str) -> int | str:
+    """Refuse no time at all, which a number of steps cannot be either."""
+    if isinstance(span, str) and not float(span.split()[0]):
+        raise PydanticCustomError("greater_than", "Input should be greater than 0")
+    return span
+
+
+Span = Annotated[
+    PositiveInt | Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)? epochs?$")],
+    AfterValidator(_some_time),
+]
 """A number of steps, or a text such as ``"2 epochs"``: passes over the pictures, a crop of each in a pass."""
 
 NonNegativeFloat = Annotated[float, Field(ge=0)]
