@@ -96,6 +96,10 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
             MINIMAL + "[data]\non_device = true\n[data.degradation]\n",
             "data.on_device cannot be true with data.degradation, which is done on the processor",
         ),
+        (
+            MINIMAL + "[stage.gan]\nsteps = 5\nperceptual_weight = 0\ndiscriminator_warmup_steps = 5",
+            "stage.gan.discriminator_warmup_steps must be fewer than its 5 steps, .* not 5",
+        ),
         ("accumulate = 3\n" + MINIMAL, "data.batch_size must be a multiple of accumulate, 3, not 16"),
     ],
 )

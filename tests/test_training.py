@@ -43,7 +43,7 @@ def recipe(*, pretrain: int = 0, gan: int = 0, **more: object) -> Recipe:
         stages["gan"] = {
             "steps": gan,
             "pixel_weight": 1.0,
-            "discriminator_warmup_steps": 1,
+            "discriminator_warmup_steps": min(1, gan - 1),
             "features": [
                 {"network": "vgg19-normalised", "layers": {"relu1_1": 0.5, "relu1_2": 1.0}},
                 {"network": "squeezenet", "layers": {"fire2": 1.0}, "loss": "l1"},
@@ -358,6 +358,32 @@ def test_spans_in_epochs_follow_the_number_of_pictures(photos: Path, tmp_path: P
     assert len(progress) == 6
     assert progress[-1].epoch == 4
     assert [step.step for step in progress if step.validation] == [3, 6]
+
+
+def test_a_warm_up_that_leaves_the_generator_no_step_is_refused(photos: Path, tmp_path: Path) -> None:
+    """Four epochs are six steps."""
+
+    def steps(warmup: int) -> list[Progress]:
+        table = {"steps": "4 epochs", "perceptual_weight": 0.0, "discriminator_warmup_steps": warmup}
+        return list(train(recipe(stage={"gan": table}), data=[photos], run_dir=tmp_path / f"{warmup}"))
+
+    assert "generator_loss" in steps(5)[-1].scalars
+    with pytest.raises(
+        RecipeError, match="must be fewer than its 6 steps, or the generator never learns, not 6"
+    ):
+        steps(6)
+    assert not (tmp_path / "6").exists()
+
+
+def test_a_warm_up_of_the_learning_rate_beyond_the_end_is_told(photos: Path, tmp_path: Path) -> None:
+    def notes(warmup: int) -> tuple[str, ...]:
+        chosen = recipe(stage={"pretrain": {"steps": 2, "warmup_steps": warmup}})
+        first, _ = train(chosen, data=[photos], run_dir=tmp_path / f"{warmup}")
+        return first.notes
+
+    assert notes(1) == ()
+    told = "the 2 steps of stage.pretrain end in the warm-up of the learning rate: warmup_steps is 2"
+    assert notes(2) == (told,)
 
 
 def write_digits(folder: Path, name: str, *, count: int) -> None:

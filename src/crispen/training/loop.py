@@ -20,7 +20,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from crispen.errors import TrainingError, UsageError
+from crispen.errors import RecipeError, TrainingError, UsageError
 from crispen.networks.generators import AnyGenerator
 from crispen.networks.weights import save_generator, save_tensors
 from crispen.training import building, memory
@@ -44,7 +44,7 @@ from crispen.training.prefetch import prefetched
 from crispen.training.previews import write_previews
 from crispen.training.progress import Progress, Scalars
 from crispen.training.recipe import Recipe, span_in_steps
-from crispen.training.recipe_file import load_recipe
+from crispen.training.recipe_file import load_recipe, warmup_contradictions
 from crispen.training.resuming import (
     alone_in,
     check_steps,
@@ -164,6 +164,9 @@ def train(
             ),
         )  # fmt: skip
 
+        for table in chosen_stages(recipe).values():
+            for problem in warmup_contradictions(table, steps=run.in_steps(table.steps)):
+                raise RecipeError(problem)
         stages = _stages(run, networks, checkpoint)
         stage = next(stages, None)
         run.untold.extend(warn_of_emulation(fabric) + _opening_notes(run, checkpoint))
@@ -268,6 +271,13 @@ def _opening_notes(run: Run, checkpoint: Checkpoint | None) -> list[str]:
     notes = [f"left out {line}" for line in skipped[:MOST_SKIPPED_TOLD]]
     if len(skipped) > MOST_SKIPPED_TOLD:
         notes.append(f"left out {len(skipped) - MOST_SKIPPED_TOLD} more pictures")
+    for name, table in chosen_stages(run.recipe).items():
+        steps = run.in_steps(table.steps)
+        if table.warmup_steps >= steps and not checkpoint:
+            notes.append(
+                f"the {steps} steps of stage.{name} end in the warm-up of the learning rate: "
+                f"warmup_steps is {table.warmup_steps}"
+            )
     named = Counter(run.given.data)
     notes += [
         f"{source} is named {times} times and counts once" for source, times in named.items() if times > 1

@@ -12,7 +12,7 @@ from typing import Any, cast, get_args
 from pydantic import BaseModel, ValidationError
 
 from crispen.errors import RecipeError
-from crispen.training.recipe import GanTable, GeneratorStageTable, Recipe
+from crispen.training.recipe import GanTable, GeneratorStageTable, Recipe, StageTable
 
 RECIPES = Path(__file__).parent / "recipes"
 SCHEMA = RECIPES / "recipe.schema.json"
@@ -158,3 +158,14 @@ def _stage_contradictions(name: str, table: GeneratorStageTable, *, has_classifi
     )
     if uses_classifier and not has_classifier:
         yield f"stage.{name} has a weight for a classifier, but there is no [stage.classifier] that trains one"
+    if isinstance(table.steps, int):
+        yield from warmup_contradictions(table, steps=table.steps)
+
+
+def warmup_contradictions(table: StageTable, *, steps: int) -> Iterator[str]:
+    """What is wrong with the warm-up in a stage of so many steps, which may be known only once the pictures are."""
+    if isinstance(table, GanTable) and table.discriminator_warmup_steps >= steps:
+        yield (
+            f"stage.gan.discriminator_warmup_steps must be fewer than its {steps} steps, or the generator never "
+            f"learns, not {table.discriminator_warmup_steps}"
+        )
