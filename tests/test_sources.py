@@ -105,6 +105,19 @@ def test_a_source_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
     assert len(read(tmp_path, path, str(path))) == 1
 
 
+def test_a_source_under_two_names_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path and an absolute one, a link, a URL with another slash; its name is the first."""
+    path = write(tmp_path / "data" / "a.png", picture(0))
+    (tmp_path / "linked").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "again.png").symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    found = read("data", tmp_path / "data", "linked", "linked/../data/a.png")
+    assert [sample.name for sample in found] == ["data/a.png"]
+    with cast(Any, fsspec.open)("memory://twice/a.png", "wb") as file:
+        file.write(path.read_bytes())
+    assert len(read("memory://twice", "memory://twice/a.png", "memory:///twice/a.png")) == 1
+
+
 def test_gray_transparent_and_deep_pictures_become_rgb_bytes(tmp_path: Path) -> None:
     write(tmp_path / "gray.png", picture(0)[:, :, :1])
     deep = np.full((8, 8, 4), 257 * 100, np.uint16)

@@ -10,7 +10,8 @@ import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import SplitResult, urlsplit
@@ -30,6 +31,10 @@ class Place(ABC):
     def filename(self) -> str:
         """The last part of its path."""
         return str(self).rstrip("/" + os.sep).rpartition("/")[2]
+
+    @abstractmethod
+    def identity(self) -> Hashable:
+        """What is the same by whatever name one comes to it."""
 
     @abstractmethod
     def exists(self) -> bool:
@@ -78,6 +83,10 @@ class LocalPlace(Place):
         """The last part of its path, also where that is ``.``."""
         return self.path.name or self.path.resolve().name
 
+    def identity(self) -> Path:
+        """Its whole path, with links followed."""
+        return self.path.resolve()
+
     def exists(self) -> bool:
         """Whether there is a file or a folder."""
         return self.path.exists()
@@ -123,11 +132,11 @@ class LocalPlace(Place):
 class RemotePlace(Place):
     """A path in a file system of fsspec's."""
 
-    system: AbstractFileSystem = field(compare=False)
+    system: AbstractFileSystem
     path: str
     """As the file system has it: without the scheme, for most."""
     url: str
-    known: str | None = field(default=None, compare=False)
+    known: str | None = None
     """What a listing has told about the file, to save asking again."""
 
     def __str__(self) -> str:
@@ -137,6 +146,10 @@ class RemotePlace(Place):
     def filename(self) -> str:
         """The last part of its path; on the web, without what is asked of the server with it."""
         return _on_the_web(self.url).path.rstrip("/").rpartition("/")[2]
+
+    def identity(self) -> tuple[AbstractFileSystem, str]:
+        """The file system, which is one for all URLs of a server, and the path in it."""
+        return self.system, self.path
 
     def exists(self) -> bool:
         """Whether there is a file or a folder."""

@@ -25,7 +25,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, NamedTuple, cast
@@ -98,14 +98,17 @@ def check_existence(sources: Iterable[Source]) -> None:
 
 
 def find_files(sources: Sequence[Source], *, purpose: Purpose) -> list[File]:
-    """List the files to read, each once; what is in an archive is found out while it is read.
+    """List the files to read, each once, by the first of its names; what is in an archive is found out on reading it.
 
     Raises:
         DataError: for a source that is missing or holds nothing for this purpose.
         MissingExtra: for a URL where fsspec is not installed.
     """
-    places = [place for source in sources for place in _places_in(find_place(source), purpose)]
-    return [File(place, _labels_beside(place)) for place in dict.fromkeys(places)]
+    places: dict[Hashable, Place] = {}
+    for source in sources:
+        for place in _places_in(find_place(source), purpose):
+            places.setdefault(place.identity(), place)
+    return [File(place, _labels_beside(place)) for place in places.values()]
 
 
 def read_samples(files: Iterable[File], *, purpose: Purpose) -> Iterator[Sample | Unreadable]:
