@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from crispen.networks.generators import build_generator
 from crispen.networks.weights import load_tensors
 from crispen.training import Recipe, train
 from crispen.training.muon import Muon, is_matrix, orthogonalised
@@ -68,7 +69,7 @@ def test_matrices_of_a_stack_do_not_see_each_other() -> None:
 
 
 def test_what_is_no_matrix_is_adams() -> None:
-    """Biases, activations and the three colours' convolution."""
+    """Biases, activations and the convolution to the three colours, but not the one from them."""
     torch.manual_seed(0)
     network, twin = (nn.Sequential(nn.Conv2d(3, 16, 3), nn.PReLU(), nn.Conv2d(16, 3, 3)) for _ in range(2))
     twin.load_state_dict(network.state_dict())
@@ -82,6 +83,20 @@ def test_what_is_no_matrix_is_adams() -> None:
     for (name, ours), theirs in zip(network.named_parameters(), twin.parameters(), strict=True):
         assert is_matrix(ours) == (name == "0.weight")
         assert torch.equal(ours, theirs) != is_matrix(ours), name
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "adams"),
+    [
+        ("srresnet", 4, ["tail.weight"]),
+        ("compact", 4, []),
+        ("compact", 2, ["tail.weight", "skip.weight"]),
+    ],
+)
+def test_which_convolutions_of_our_networks_are_adams(name: str, scale: int, adams: list[str]) -> None:
+    network = build_generator({"generator": name, "scale": scale, "num_blocks": 1, "num_features": 16})
+    weights = network.named_parameters()
+    assert [path for path, weight in weights if weight.ndim > 1 and not is_matrix(weight)] == adams
 
 
 def test_a_step_is_as_large_as_adams_and_level_in_all_directions() -> None:

@@ -21,9 +21,7 @@ from crispen.training.sharding import copy_into, whole
 MOMENTUM = 0.95
 """Decay of the running average of gradients."""
 
-_LEAST_SIDE = (
-    16  # a matrix that is narrower has too few directions to make equal: it, and biases, stay with Adam
-)
+_LEAST_SIDE = 16  # a matrix that is narrower has too few directions to make equal, and stays with Adam
 _POLYNOMIAL = (
     3.4445,
     -4.7750,
@@ -34,7 +32,10 @@ _SIZE = 0.2  # of a step for each number, at a learning rate of 1: what Adam's a
 
 
 class Muon(Adam):
-    """Muon for convolutions, Adam for all else: biases, activations, and the few channels of a picture.
+    """Muon for convolutions (`is_matrix`), Adam for all else: biases, batch norm, activations, few channels out.
+
+    A first convolution, from the three colours, is Muon's, as each channel out has 3·k·k weights; a last one, to the
+    three colours, is Adam's.
 
     A step has the size that Adam's would have (Liu et al., "Muon is Scalable for LLM Training", 2025), so that one
     learning rate serves both. State is kept by weight and has its shape, as Adam's does.
@@ -93,7 +94,7 @@ class Muon(Adam):
 
 
 def is_matrix(weight: Tensor) -> bool:
-    """Whether a weight is a convolution's with enough channels, or as wide a dense layer's."""
+    """Whether a convolution's or dense layer's weight has 16 channels out at least, and as many numbers for each."""
     return weight.ndim > 1 and min(weight.shape[0], weight[0].numel()) >= _LEAST_SIDE
 
 
