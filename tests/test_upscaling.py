@@ -203,6 +203,22 @@ def test_nothing_is_overwritten_unasked(upscaler: Upscaler, tmp_path: Path) -> N
     assert images.read(target).width == 28
 
 
+@pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
+def test_a_picture_is_never_overwritten_by_its_own_result(
+    upscaler: Upscaler, tmp_path: Path, link: str | None
+) -> None:
+    source = target = tmp_path / "small.png"
+    images.write(Picture(pixels=noise(9, 7, 3)), source)
+    if link is not None:
+        target = tmp_path / "link.png"
+        getattr(target, link)(source)
+    before = source.read_bytes()
+    for force in (False, True):
+        with pytest.raises(PictureError, match=rf"small\.png would overwrite the picture .*{target.name}: "):
+            upscaler(source, output=target, force=force)
+    assert source.read_bytes() == target.read_bytes() == before
+
+
 def test_a_bad_output_is_refused_before_any_work(
     computing_with: Callable[..., Upscaler], tmp_path: Path
 ) -> None:

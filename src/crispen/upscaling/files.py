@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from crispen import __version__, images
-from crispen.errors import UsageError
+from crispen.errors import PictureError, UsageError
 from crispen.images import NO_OVERHANG, Encoding, Header, Overhang, Pages, Picture, Source
 from crispen.images.provenance import Statement, tagged
 from crispen.upscaling import wrapping
@@ -88,8 +88,14 @@ def enlarge_file(
     animation, and all pages of a TIFF, are enlarged where the result's format holds several.
 
     Raises:
-        UsageError, PictureError, ModelError: in one sentence, before or after the work has begun.
+        UsageError, PictureError, ModelError: in one sentence, before or after the work has begun. No picture is
+            replaced by its own enlargement, not even with ``force``.
     """
+    if _are_one(source, target):
+        raise PictureError(
+            f"the result of {images.shown(source)} would overwrite the picture {images.shown(target)}:"
+            " write it to another name"
+        )
     images.check_destination(target, force=force, encoding=wishes.encoding)
     job = _Job(source, target, upscaler, wishes, force, watch or _unwatched)
     with images.open_pages(source, max_megapixels=wishes.max_megapixels) as pages:
@@ -98,6 +104,14 @@ def enlarge_file(
         left_out, unread = len(pages) - 1, pages.unread
     with images.open(source, max_megapixels=wishes.max_megapixels) as opened:
         return replace(job.enlarge_single(opened), left_out=left_out, unread=unread)
+
+
+def _are_one(source: Path, target: Path) -> bool:
+    """Tell whether two names, or what they link to, are one file."""
+    try:
+        return source.samefile(target)
+    except OSError:  # one is not there, or nobody may look
+        return False
 
 
 def _unwatched(steps: Iterable[Step], total: int) -> Iterable[Step]:
