@@ -125,6 +125,39 @@ def test_stopping_and_resuming_changes_nothing(
         assert torch.equal(whole[name], resumed[name]), name
 
 
+def test_a_stage_begins_with_the_weights_that_the_one_before_has_left(
+    photos: Path, feature_weights: Path, tmp_path: Path
+) -> None:
+    """So one run of two stages equals two runs of one, to the bit."""
+    norms = {"scale": 2, "num_blocks": 1, "num_features": 8}
+    for name, pretrain, gan, init in (
+        ("both", 4, 3, None),
+        ("a", 4, 0, None),
+        ("b", 0, 3, str(tmp_path / "a")),
+    ):
+        chosen = recipe(pretrain=pretrain, gan=gan, generator=norms)
+        run = train(chosen, data=[photos], run_dir=tmp_path / name, features=feature_weights, init=init)
+        list(run)
+    both, two = weights(tmp_path / "both"), weights(tmp_path / "b")
+    assert all(torch.equal(both[name], two[name]) for name in both)
+
+
+def test_while_the_discriminator_warms_up_the_average_stays(photos: Path, tmp_path: Path) -> None:
+    """Batch norm's statistics and all."""
+    table = {"steps": 9, "perceptual_weight": 0.0, "discriminator_warmup_steps": 2}
+    stages = {"pretrain": {"steps": 3, "learning_rate": 1e-2}, "gan": table}
+    chosen = recipe(
+        stage=stages, generator={"scale": 2, "num_blocks": 1, "num_features": 8}, snapshot_every=1
+    )
+    take(train(chosen, data=[photos], run_dir=tmp_path / "run"), 6)
+    pretrained, warm, on = (
+        load_tensors(tmp_path / "run" / "snapshots" / f"{name}.safetensors")[0]
+        for name in ("pretrain-00000003", "gan-00000002", "gan-00000003")
+    )
+    assert all(torch.equal(pretrained[name], warm[name]) for name in warm)
+    assert not torch.equal(warm["head.0.weight"], on["head.0.weight"])
+
+
 @pytest.mark.parametrize("pixel_loss", ["l1", "mse"])
 def test_a_share_of_the_pixel_loss_compares_brightness(photos: Path, tmp_path: Path, pixel_loss: str) -> None:
     def first_loss(share: float) -> float:

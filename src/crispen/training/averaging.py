@@ -1,4 +1,4 @@
-"""The running average of a network's weights, which is validated and shipped."""
+"""The running average of a network's weights, which is validated, shipped, and where the next stage begins."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ class RunningAverage:
                 average.lerp_(own_part(tensor), 1 - decay)
             else:
                 average.copy_(tensor)
+
+    @torch.no_grad()
+    def give_to(self, network: nn.Module) -> None:
+        """Let the network that it was made from go on with the average."""
+        for name, tensor in state_of(network).items():
+            own_part(tensor).copy_(own_part(self.tensors[name]))
 
 
 def decay_at(step: int, *, decay: float) -> float:

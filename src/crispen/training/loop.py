@@ -74,7 +74,7 @@ class Run:
     pictures: Pictures
     generator: AnyGenerator
     average: RunningAverage
-    """Of the generator's weights: what is validated and kept."""
+    """Of the generator's weights: what is validated and kept, and what the next stage begins with."""
     should_stop: Callable[[], bool]
     given: Given
     log: RunLog | None = None
@@ -187,7 +187,10 @@ def train(
 
 
 def _stages(run: Run, networks: Networks, checkpoint: Checkpoint | None) -> Iterator[Stage]:
-    """Make each stage of a run when its turn comes, the first in the state of the checkpoint."""
+    """Make each stage of a run when its turn comes, the first in the state of the checkpoint.
+
+    A stage begins with what the one before it has left, which is the running average.
+    """
     for name, table in chosen_stages(run.recipe).items():
         if checkpoint and STAGES.index(name) < STAGES.index(checkpoint.position.stage):
             continue
@@ -198,6 +201,7 @@ def _stages(run: Run, networks: Networks, checkpoint: Checkpoint | None) -> Iter
             stage = replace(stage, done=checkpoint.position.step)
         checkpoint = None
         yield stage
+        run.average.give_to(run.generator)
 
 
 def _train_stage(run: Run, stage: Stage) -> Generator[Progress, None, bool]:
@@ -214,7 +218,7 @@ def _train_stage(run: Run, stage: Stage) -> Generator[Progress, None, bool]:
             _seed_torch(run, stage, step)
             learning_rate = learning_rate_at(step, stage.table, steps=steps)
             scalars = stage.update(step, _on(fabric, batch), learning_rate)
-            if stage.name != "classifier":
+            if stage.trains_generator(step):
                 run.average.update(run.generator, decay=decay_at(step, decay=recipe.ema_decay))
 
             done = step + 1

@@ -43,6 +43,12 @@ class Stage:
     done: int = 0
     """Steps that were done before, by a run that goes on from a checkpoint."""
 
+    def trains_generator(self, step: int) -> bool:
+        """Whether the generator learns in the update after ``step``."""
+        if isinstance(self.table, GanTable):
+            return step >= self.table.discriminator_warmup_steps
+        return "generator" in self.learners
+
     @property
     def modules(self) -> dict[str, nn.Module]:
         """The networks that learn, by the names that a checkpoint has for them."""
