@@ -4,6 +4,7 @@ import io
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -229,6 +230,26 @@ def test_info_is_kept_and_the_orientation_applied(tmp_path: Path) -> None:
     assert (large.getexif().get(0x0112, 1), large.getexif()[0x010F]) == (1, "Crispen")
     write(picture, tmp_path / "b.png")
     assert read(tmp_path / "b.png").attachments["icc-profile-data"] == profile
+
+
+def test_metadata_tells_the_truth_of_an_enlarged_image(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A], exif[0x011B] = 6, "Crispen", 300, 300
+    exif.get_ifd(0x8769).update({0xA002: 24, 0xA003: 16})
+    xmp = b'<x xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:RDF><r:Description'
+    xmp += b' xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:ImageWidth="24"/></r:RDF></x>'
+    Image.new("RGB", (24, 16)).save(tmp_path / "a.jpg", exif=exif, dpi=(300, 300), xmp=xmp)
+    with Image.open(tmp_path / "a.jpg") as image:
+        small = from_pil(image)
+    resolution = (1200 / 25.4, 1200 / 25.4)
+    large = to_pil(
+        replace(small, pixels=small.pixels.repeat(4, axis=0).repeat(4, axis=1), resolution=resolution)
+    )
+    assert large.size == (64, 96)
+    found = large.getexif()
+    assert (found.get(0x0112, 1), found[0x010F], found[0x011A], found[0x011B]) == (1, "Crispen", 1200, 1200)
+    assert found.get_ifd(0x8769) == {0xA002: 64, 0xA003: 96}
+    assert b'"64"' in large.info["xmp"]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
-"""A picture's metadata: what is kept, and what must change when its pixels are turned upright."""
+"""A picture's metadata: what is kept, and what must change when its pixels are turned upright or become more."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from crispen.images import _exif, _xmp
-from crispen.images.picture import MAX_RESOLUTION
+from crispen.images.picture import MAX_RESOLUTION, Header
 
 ATTACHMENTS = ("icc-profile-data", "exif-data", "xmp-data", "iptc-data")
 """The metadata kept with a picture, by libvips' names."""
@@ -27,6 +27,20 @@ def upright(attachments: Mapping[str, bytes]) -> dict[str, bytes]:
         turned["xmp-data"] = _xmp.upright(turned["xmp-data"])
     exif = _exif.upright(turned.pop("exif-data", b""))
     return turned if exif is None else turned | {"exif-data": exif}
+
+
+def true(header: Header) -> dict[str, bytes]:
+    """Return EXIF and XMP as they are true of a picture's size and resolution.
+
+    EXIF that cannot be parsed is left out.
+    """
+    height, width, resolution = header.height, header.width, header.resolution
+    exif, xmp = (header.attachments.get(name, b"") for name in ("exif-data", "xmp-data"))
+    told = {
+        "exif-data": _exif.enlarged(exif, width=width, height=height, resolution=resolution),
+        "xmp-data": _xmp.enlarged(xmp, width=width, height=height, resolution=resolution),
+    }
+    return {name: data for name, data in told.items() if data}
 
 
 def stated(across: float, down: float) -> tuple[float, float] | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispen.errors import MissingExtra, PictureError, UsageError
-from crispen.images._metadata import stated
+from crispen.images._metadata import stated, true
 from crispen.images._vips import to_srgb, vips
 from crispen.images.picture import Picture, Pixels, to_depth, to_unit
 
@@ -161,7 +161,8 @@ def to_pil(picture: Picture, *, like: Image.Image | None = None) -> Image.Image:
     """Return a PIL image: L, LA, RGB or RGBA, and I;16 or F for gray without alpha of 16 bit or floats.
 
     PIL has no mode for other pictures of more than 8 bit, which are rounded to that. With ``like``, an image
-    that `from_pil` took, the result has its mode where that can hold what an enlarged picture needs.
+    that `from_pil` took, the result has its mode where that can hold what an enlarged picture needs. EXIF and XMP
+    are made true of its size and resolution.
 
     Raises `MissingExtra` where PIL is not installed.
     """
@@ -175,7 +176,8 @@ def to_pil(picture: Picture, *, like: Image.Image | None = None) -> Image.Image:
     image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
     if like is not None and like.mode in _PIL_RESTORED:
         image = image.convert(like.mode)
-    kept = picture.attachments
+    profile = picture.attachments.get("icc-profile-data")
+    kept = true(picture.header) | ({"icc-profile-data": profile} if profile else {})
     image.info |= {theirs: kept[ours] for theirs, ours in _PIL_INFO.items() if ours in kept}
     if picture.resolution is not None:
         image.info["dpi"] = tuple(_MM_PER_INCH * density for density in picture.resolution)

@@ -47,8 +47,9 @@ import numpy as np
 
 from crispen.errors import PictureError, UsageError
 from crispen.files import check_replaceable
-from crispen.images import _exif, _netpbm, _xmp
+from crispen.images import _netpbm, _xmp
 from crispen.images._iptc import iptc_within
+from crispen.images._metadata import true
 from crispen.images._opened import Animation
 from crispen.images._paths import shown
 from crispen.images._publishing import exists, published, said_of_writing, set_aside
@@ -223,12 +224,12 @@ def check_alpha(path: str | os.PathLike[str], *, opaque: bool, encoding: Encodin
 def shortened(path: str | os.PathLike[str], header: Header, encoding: Encoding = _DEFAULT) -> tuple[str, ...]:
     """Name the metadata whose largest parts are left out of a picture with this header: there is no room for all."""
     form = _form(Path(path), encoding)
-    true = _true(header, form)
+    told = _true(header, form)
     fits = {name: _xmp.fits if name == "xmp-data" else _is_within for name in form.room}
     return tuple(
         name.removesuffix("-data").upper()
         for name, room in form.room.items()
-        if name in true and not fits[name](true[name], room)
+        if name in told and not fits[name](told[name], room)
     )
 
 
@@ -395,14 +396,8 @@ def _kept(header: Header, form: Format) -> dict[str, bytes]:
 
 def _true(header: Header, form: Format) -> dict[str, bytes]:
     """Return what the attachments say besides colours, true of this size and resolution, as large as it is."""
-    height, width, resolution = header.height, header.width, header.resolution
-    exif, xmp, iptc = (header.attachments.get(name, b"") for name in ("exif-data", "xmp-data", "iptc-data"))
-    true = {
-        "exif-data": _exif.enlarged(exif, width=width, height=height, resolution=resolution),
-        "xmp-data": _xmp.enlarged(xmp, width=width, height=height, resolution=resolution) if xmp else None,
-        "iptc-data": form.iptc(iptc) if form.iptc else None,
-    }
-    return {name: data for name, data in true.items() if data}
+    iptc = form.iptc(header.attachments.get("iptc-data", b"")) if form.iptc else None
+    return true(header) | ({"iptc-data": iptc} if iptc else {})
 
 
 def _is_within(data: bytes, room: int) -> bool:
