@@ -836,5 +836,24 @@ def test_an_unhealthy_run_stops_where_the_recipe_says_so(photos: Path, tmp_path:
         if on_trouble == "warn":
             assert any("gradient" in note for step in run for note in step.notes)
         else:
-            with pytest.raises(TrainingError, match="gradient"):
+            told = r"pretrain step 50: .* gradients .*; the newest checkpoint is in .*, and the weights so far are in"
+            with pytest.raises(TrainingError, match=told):
                 list(run)
+
+
+def test_a_run_that_is_stopped_for_its_trouble_can_go_on(photos: Path, tmp_path: Path) -> None:
+    still = {"steps": 52, "learning_rate": 1e-3, "pixel_weight": 1e-9}
+    stopping, whole = (
+        recipe(stage={"pretrain": still}, on_trouble=on_trouble, checkpoint_minutes=60)
+        for on_trouble in ("stop", "warn")
+    )
+    run_dir = tmp_path / "run"
+    with pytest.raises(TrainingError, match="hardly learns"):
+        list(train(stopping, data=[photos], run_dir=run_dir))
+    assert [path.name for path in (run_dir / "checkpoints").iterdir()] == ["pretrain-00000050.safetensors"]
+    average, _ = load_tensors(run_dir / "checkpoints" / "pretrain-00000050.safetensors")
+    assert all(torch.equal(weight, average[f"ema/{name}"]) for name, weight in weights(run_dir).items())
+    assert [step.step for step in train(stopping, data=[photos], run_dir=run_dir, resume=True)] == [51, 52]
+    list(train(whole, data=[photos], run_dir=tmp_path / "whole"))
+    never_stopped = weights(tmp_path / "whole")
+    assert all(torch.equal(weight, never_stopped[name]) for name, weight in weights(run_dir).items())

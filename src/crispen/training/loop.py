@@ -134,7 +134,8 @@ def train(
 
     Raises:
         RecipeError, UsageError, DataError, ModelError: each before the first step.
-        TrainingError: likewise; and where a loss is no longer a number, or a file cannot be written.
+        TrainingError: likewise; where a loss is no longer a number, or a file cannot be written; and where the recipe
+            stops a run that is in trouble, once its checkpoint and weights are written.
     """
     recipe = load_recipe(recipe, overrides=overrides)
     fabric = make_fabric(device=device, precision=recipe.precision, strategy=recipe.strategy)
@@ -175,15 +176,18 @@ def train(
             log = _open_run_dir(run, resume_at=checkpoint)
             held.callback(log.close)
             run = replace(run, log=log)
+        trouble = ""
         while stage:
-            stopped = yield from _train_stage(run, stage)
+            stopped, trouble = yield from _train_stage(run, stage)
             _save_networks(run, stage, run_dir)
             if stopped and stage.name == "classifier":
-                leave(fabric)
-                return  # the generator has learnt nothing yet
+                break  # the generator has learnt nothing yet
             stage = None if stopped else next(stages, None)
-        _save_generator(run, run_dir / GENERATOR_FILE)
+        else:
+            _save_generator(run, run_dir / GENERATOR_FILE)
     leave(fabric)
+    if trouble:
+        raise TrainingError(f"{trouble}; {_what_stands(run)}, and the weights so far are in {run_dir}")
 
 
 def _stages(run: Run, networks: Networks, checkpoint: Checkpoint | None) -> Iterator[Stage]:
@@ -204,8 +208,8 @@ def _stages(run: Run, networks: Networks, checkpoint: Checkpoint | None) -> Iter
         run.average.give_to(run.generator)
 
 
-def _train_stage(run: Run, stage: Stage) -> Generator[Progress, None, bool]:
-    """Do the steps of a stage that are left; return whether it was stopped before its end."""
+def _train_stage(run: Run, stage: Stage) -> Generator[Progress, None, tuple[bool, str]]:
+    """Do the steps of a stage that are left; return whether it was stopped, and the trouble that it was stopped for."""
     recipe, fabric = run.recipe, run.fabric
     first, steps = stage.done, run.in_steps(stage.table.steps)
     health = HealthMonitor(gradients_may_overflow=loss_scaler(fabric) is not None)
@@ -230,20 +234,24 @@ def _train_stage(run: Run, stage: Stage) -> Generator[Progress, None, bool]:
             if run.log:
                 run.log.write(progress)
             for trouble in troubles:
-                if trouble.fatal or recipe.on_trouble == "stop":
+                if trouble.fatal:
                     raise TrainingError(f"{trouble.message}; {_what_stands(run)}")
             _keep_snapshot(run, stage, done)
 
             minutes = (time.monotonic() - last_checkpoint) / 60
-            flags = [done < steps and run.should_stop(), minutes > recipe.checkpoint_minutes]
-            stopping, is_time = _set_anywhere(flags, fabric)
-            if stopping or is_time or done == steps:
+            in_trouble = bool(troubles) and recipe.on_trouble == "stop"
+            flags = [done < steps and run.should_stop(), minutes > recipe.checkpoint_minutes, in_trouble]
+            stopping, is_time, in_trouble = _set_anywhere(flags, fabric)
+            if stopping or is_time or in_trouble or done == steps:
                 _save_checkpoint(run, stage, done)
                 last_checkpoint = time.monotonic()
+            if in_trouble:
+                messages = [trouble.message for trouble in troubles]
+                return True, "; ".join(messages) or "the run is in trouble, as its first process says"
             yield progress
             if stopping:
-                return True
-    return False
+                return True, ""
+    return False, ""
 
 
 def _check_parts(recipe: Recipe, fabric: Fabric) -> None:
