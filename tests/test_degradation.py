@@ -360,6 +360,26 @@ def test_targets_are_sharpened_where_a_recipe_says_so() -> None:
     assert float(sharp.hr.diff(dim=3).abs().mean()) > 1.05 * float(plain.hr.diff(dim=3).abs().mean())
 
 
+@pytest.mark.parametrize("clean_share", [0.0, 1.0])
+def test_targets_are_cut_out_of_a_sharpened_picture(clean_share: float) -> None:
+    """Their borders know what is beside them."""
+    wanted = table(sharpen_targets=1.0, clean_share=clean_share)
+    batches = drawn(None, batch_size=64), drawn(wanted, batch_size=64)
+    plain, sharp = ((255 * batch.hr).permute(0, 2, 3, 1).round().numpy() for batch in batches)
+    sharp_crop_of: dict[bytes, Bytes] = {}
+    for index in range(2):
+        hr = _SHARED["dataset"].hr(index)
+        both = np.stack([hr, sharpen(hr.copy(), weight=1.0)])
+        for y, x in np.ndindex((hr.shape[0] - 32) // 4 + 1, (hr.shape[1] - 32) // 4 + 1):
+            crops = both[:, 4 * y : 4 * y + 32, 4 * x : 4 * x + 32]
+            for turned in (np.rot90(crops, turns, (1, 2)) for turns in range(4)):
+                for one, other in (turned, turned[:, :, ::-1]):
+                    sharp_crop_of[one.tobytes()] = other
+    for one, other in zip(plain, sharp, strict=True):
+        expected = sharp_crop_of[one.astype(np.uint8).tobytes()]
+        np.testing.assert_allclose(other, expected, rtol=0, atol=1)  # the FFT's rounding
+
+
 def test_blocks_begin_anywhere_in_a_crop(tmp_path: Path) -> None:
     """A network could learn where they are, otherwise."""
     images.write(images.from_array(smooth(0, 400, 400)), tmp_path / "large.png")
@@ -413,7 +433,10 @@ def tiny(name: str, *, steps: int) -> Recipe:
     """The recipe with a network for tests, on small crops."""
     overrides = ["generator.num_blocks=1", "generator.num_features=8", "discriminator.num_features=2"]
     overrides += ["data.patch_size=32", "data.batch_size=2", "precision=fp32", "checkpoint_minutes=1e-9"]
-    overrides += [f"stage.{'pretrain' if 'srresnet' in name else 'gan'}.steps={steps}"]
+    stage = "pretrain" if "srresnet" in name else "gan"
+    overrides += [f"stage.{stage}.steps={steps}"]
+    if stage == "gan":
+        overrides += ["stage.gan.discriminator_warmup_steps=2"]
     values = load_recipe(name, overrides=overrides).model_dump(mode="json")
     values["generator"]["init"] = None
     return Recipe.model_validate(values)

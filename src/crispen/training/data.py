@@ -278,15 +278,17 @@ class Dataset:
     ) -> tuple[Bytes, Bytes]:
         """The same with a small version that is made of the large one, unless it is among those that stay clean.
 
-        The large one is turned first, as encoders know up from down, and has a margin as far as the picture reaches.
+        The large one is turned first, as encoders know up from down, and has a margin as far as the picture reaches:
+        what is done at the crop's border depends on what lies beyond.
         """
-        if random.random() < table.clean_share:
-            lr, hr = self._clean(crop, side, symmetry=symmetry)
+        is_clean = random.random() < table.clean_share
+        window, (top, left) = self._window(crop, side, symmetry=symmetry, random=random)
+        if is_clean:
+            lr, _ = self._clean(crop, side, symmetry=symmetry)
         else:
-            window, (top, left) = self._window(crop, side, symmetry=symmetry, random=random)
             lr = degrade(window, scale=self.scale, table=table, random=random)[_square(top, left, side)]
-            hr = window[_square(top * self.scale, left * self.scale, side * self.scale)]
-        return lr, sharpen(hr, weight=table.sharpen_targets) if table.sharpen_targets else hr
+        target = sharpen(window, weight=table.sharpen_targets) if table.sharpen_targets else window
+        return lr, target[_square(top * self.scale, left * self.scale, side * self.scale)]
 
     def _window(
         self, crop: Integers, side: int, *, symmetry: int, random: np.random.Generator
