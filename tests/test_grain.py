@@ -207,6 +207,27 @@ def test_any_size_has_the_grain(
     assert np.array_equal(written.pixels, upscaler(small, size=Size(scale=scale)).pixels)
 
 
+@pytest.mark.parametrize("size", [Size(scale=4), Size(scale=2.7), Size(scale=5), Size(width=37, height=90)])
+def test_a_texture_has_the_same_grain_as_a_file_and_in_memory(
+    tiny_model: Path, tmp_path: Path, size: Size
+) -> None:
+    upscaler = Upscaler(zoo.find(tiny_model), precision="fp32", tile=20, grain=True, wrap=True)
+    small = photo(sigma=8, height=48, width=64)
+    images.write(small, tmp_path / "a.png")
+    enlarge_file(tmp_path / "a.png", tmp_path / "b.png", upscaler, wishes=Wishes(size=size))
+    written = images.read(tmp_path / "b.png").pixels.astype(int)
+    assert np.abs(written - upscaler(small, size=size).pixels).max() <= 1
+
+
+def test_beyond_a_texture_its_grain_repeats() -> None:
+    texture = Box(3, 5, 23, 35)
+    channels = np.full((1, 26, 40), 0.4, np.float32)
+    Grain(0.02, texture=texture).add_to(channels, Box(0, 0, 26, 40))
+    alone = np.full((1, 20, 30), 0.4, np.float32)
+    Grain(0.02).add_to(alone, Box(0, 0, 20, 30))
+    assert np.array_equal(channels, np.tile(alone, (1, 3, 3))[:, 17:43, 25:65])
+
+
 def test_each_page_has_its_own(tiny: Upscaler, tmp_path: Path) -> None:
     pages = [photo(sigma=0), photo(sigma=8)]
     images.write_pages([page.header for page in pages], pages, tmp_path / "a.tif")

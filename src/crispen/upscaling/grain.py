@@ -118,6 +118,8 @@ class Grain:
     """By how much the result will be reduced afterwards, at least 1."""
     frame: int = 0
     """Which of the pictures that follow each other it is for: it lies otherwise in each, and in the same way again."""
+    texture: Box | None = None
+    """Where a seamless texture lies in a result that has some of its repetitions around it: their grain is its own."""
 
     def add_to(self, channels: NDArray[np.float32], box: Box) -> None:
         """Add to (C, H, W) in [0, 1] what belongs where ``box`` lies in the result.
@@ -129,9 +131,12 @@ class Grain:
             return
         field = _field(self.coarseness)
         down, across = np.random.default_rng(self.frame).integers(_PERIOD, size=2) if self.frame else (0, 0)
-        rows = (np.arange(box.top, box.bottom) + down) % _PERIOD
-        columns = (np.arange(box.left, box.right) + across) % _PERIOD
-        grain = field[np.ix_(rows, columns)] * np.float32(self.level)
+        rows, columns = np.arange(box.top, box.bottom), np.arange(box.left, box.right)
+        if self.texture is not None:
+            rows = (rows - self.texture.top) % self.texture.height
+            columns = (columns - self.texture.left) % self.texture.width
+        place = np.ix_((rows + down) % _PERIOD, (columns + across) % _PERIOD)
+        grain = field[place] * np.float32(self.level)
         most = np.float32(self.level * np.abs(field).max())
         for channel in channels:
             share = np.minimum(channel, 1 - channel)

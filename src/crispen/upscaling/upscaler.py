@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -228,6 +229,7 @@ class Upscaler:
     ) -> Enlargement:
         if self.wrap:
             small = WrappedRows(small, overhang)
+            grain = replace(grain, texture=small.texture.scaled(self.scale))
         if small.header.has_alpha:
             small = BledRows(small)
         choice = self._choice_for(small.header.bit_depth)

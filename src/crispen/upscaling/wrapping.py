@@ -24,17 +24,18 @@ class WrappedRows:
 
     def __init__(self, rows: Rows, overhang: Overhang = NO_OVERHANG) -> None:
         self._rows = rows
-        self._overhang = overhang
         across, down = (2 * pixels for pixels in overhang)
         self.header: Header = replace(
             rows.header, width=rows.header.width + across, height=rows.header.height + down
         )
         self.extent: Box = Box(-_FAR, -_FAR, _FAR, _FAR)
+        self.texture: Box = extent_of(rows.header).moved(overhang.down, overhang.across)
+        """Where the picture itself lies."""
 
     def cut(self, box: Box) -> Picture:
         """See `crispen.upscaling.rows.Rows`."""
         picture = self._rows.cut(extent_of(self._rows.header))
-        box = box.moved(-self._overhang.down, -self._overhang.across)
+        box = box.within(self.texture)
         alpha = None if picture.alpha is None else _around(picture.alpha, box)
         return Picture(pixels=_around(picture.pixels, box), alpha=alpha)
 
