@@ -13,7 +13,7 @@ import torch
 
 from crispen import __version__
 from crispen.errors import DataError, MissingExtra, TrainingError, UsageError
-from crispen.training.environment import Given, changed_pictures, describe_git, write_run_info
+from crispen.training.environment import Given, changed_pictures, changed_start, describe_git, write_run_info
 from crispen.training.progress import Progress, Scalars
 from crispen.training.run_log import RunLog, read_log
 
@@ -241,6 +241,37 @@ def test_other_pictures_are_told_wherever_they_are_named_from(
     del early[0]["valid"]
     (tmp_path / "environment.json").write_text(json.dumps(early))
     assert changed("../a", "s3://b/c", valid="w") == []
+
+
+def test_another_start_is_told_wherever_it_is_named_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(init: str | None) -> list[str]:
+        return changed_start(tmp_path, Given(data=(), init=init))
+
+    def start(init: str | None) -> None:
+        write_run_info(tmp_path, "{}", Given(data=(), init=init), seed=0, precision="fp32")
+
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "a").touch()
+    monkeypatch.chdir(tmp_path)
+    assert changed("anything") == []
+    start(None)
+    late = "too late for weights that come from the checkpoint"
+    told = "the run goes on with another start than before: --init is"
+    assert changed("a") == [f"{told} a, was nothing, {late}"]
+    start("a + model - gone/b")
+    start(None)
+    assert changed(None) == []
+    assert changed(f"{tmp_path / 'a'}  + model - gone/b") == []
+    monkeypatch.chdir(tmp_path / "inner")
+    assert changed("../a + model - gone/b") == []
+    assert changed("../a") == [f"{told} ../a, was a + model - gone/b, {late}"]
+    early = json.loads((tmp_path / "environment.json").read_text())
+    (tmp_path / "environment.json").write_text(
+        json.dumps([{key: each[key] for key in each if key != "init"} for each in early])
+    )
+    assert changed("c") == []
 
 
 @pytest.mark.parametrize("content", ["{}", "[", "null"])

@@ -320,6 +320,56 @@ def test_snapshots_are_kept_and_a_run_can_start_from_a_run(
         assert all(torch.allclose(before[key], after[key]) for key in learnt)
 
 
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_what_a_run_started_from_is_not_needed_to_go_on(
+    photos: Path, feature_weights: Path, tmp_path: Path, stop_after: int
+) -> None:
+    """Neither the generator nor the discriminator, not even before its stage."""
+    first = recipe(gan=2, generator={"scale": 2, "num_blocks": 1, "num_features": 8, "init": None})
+    list(train(first, data=[photos], run_dir=tmp_path / "first", features=feature_weights))
+    chosen = recipe(
+        pretrain=2, gan=2, checkpoint_minutes=1e-9,
+        generator={"scale": 2, "num_blocks": 1, "num_features": 8, "init": str(tmp_path / "first")},
+    )  # fmt: skip
+    list(train(chosen, data=[photos], run_dir=tmp_path / "whole", features=feature_weights))
+    run_dir = tmp_path / "stopped"
+    take(train(chosen, data=[photos], run_dir=run_dir, features=feature_weights), stop_after)
+    (tmp_path / "first").rename(tmp_path / "gone")
+    list(train(chosen, data=[photos], run_dir=run_dir, features=feature_weights, resume=True))
+    for name in ("weights", "discriminator"):
+        whole, stopped = (
+            load_tensors(tmp_path / run / f"{name}.safetensors")[0] for run in ("whole", "stopped")
+        )
+        assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+
+
+def test_a_start_is_not_needed_to_go_on_with_a_classifier(digits: Path, tmp_path: Path) -> None:
+    """The generator has learnt nothing by then, but its weights are given ones."""
+    chosen = tiny("srgan-mnist-classifier", ["checkpoint_minutes=1e-9"])
+    start, seeded = tmp_path / "start", tiny("srgan-mnist-classifier", ["seed=3"])
+    list(train(seeded, data=[digits], run_dir=start))
+    list(train(chosen, data=[digits], run_dir=tmp_path / "whole", init=str(start)))
+    take(train(chosen, data=[digits], run_dir=tmp_path / "stopped", init=str(start)), 1)
+    start.rename(tmp_path / "gone")
+    list(train(chosen, data=[digits], run_dir=tmp_path / "stopped", init=str(start), resume=True))
+    whole, stopped = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+def test_another_start_comes_too_late_for_a_run_that_goes_on(photos: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    table = {"scale": 2, "num_blocks": 1, "num_features": 8, "batch_norm": False}
+    list(train(recipe(pretrain=1, generator=table), data=[photos], run_dir=run_dir))
+    other = recipe(pretrain=2, generator=table | {"init": "a"})
+    (step,) = train(other, data=[photos], run_dir=run_dir, init="b", resume=True)
+    late = "too late for weights that come from the checkpoint"
+    assert {
+        f'the run goes on with another recipe than before: generator.init is "a", was null, {late}',
+        f"the run goes on with another start than before: --init is b, was nothing, {late}",
+    } <= set(step.notes)
+    assert json.loads((run_dir / "recipe.json").read_text())["generator"]["init"] is None
+
+
 @pytest.mark.parametrize(
     ("architecture", "new"),
     [

@@ -48,6 +48,10 @@ class Checkpoint:
     damaged: tuple[Path, ...]
     """Newer checkpoints that cannot be read."""
 
+    def holds(self, network: str) -> bool:
+        """Whether the weights of a network are in it."""
+        return any(name.startswith(f"{network}/") for name in self.tensors)
+
     def restore(
         self,
         networks: Mapping[str, Tensors],

@@ -109,6 +109,29 @@ def changed_pictures(run_dir: Path, given: Given) -> list[str]:
     return notes
 
 
+def changed_start(run_dir: Path, given: Given) -> list[str]:
+    """A sentence where ``--init`` is given, and is another than the last that a run was given."""
+    dicts = [
+        cast("dict[str, Any]", start)
+        for start in _read_starts(run_dir / ENVIRONMENT)
+        if isinstance(start, dict)
+    ]
+    starts = [start for start in dicts if "init" in start]  # early records have none
+    if given.init is None or not starts:
+        return []
+    last = next((start for start in reversed(starts) if start["init"]), starts[-1])
+    before, folder = last["init"] or "nothing", Path(last["working_directory"])
+    if _terms(given.init, Path.cwd()) == _terms(before, folder):
+        return []
+    what = f"--init is {given.init}, was {before}, too late for weights that come from the checkpoint"
+    return [f"the run goes on with another start than before: {what}"]
+
+
+def _terms(init: str, folder: Path) -> list[str]:
+    """The words of a start, those that are seen from a folder as they lie on this machine."""
+    return [str((folder / word).resolve()) if (folder / word).exists() else word for word in init.split()]
+
+
 def _places(sources: Iterable[str], folder: Path) -> list[str]:
     """Paths as they lie on this machine, seen from a folder, and URLs as they are; in order, each once."""
     return sorted({source if "://" in source else str((folder / source).resolve()) for source in sources})

@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -36,7 +36,7 @@ from crispen.training.checkpoint import (
     state_to_save,
 )
 from crispen.training.data import Batch
-from crispen.training.environment import Given, changed_pictures, write_run_info
+from crispen.training.environment import Given, changed_pictures, changed_start, write_run_info
 from crispen.training.health import HealthMonitor
 from crispen.training.machine import leave, loss_scaler, make_fabric, precision_of, warn_of_emulation
 from crispen.training.pictures import Pictures, open_pictures
@@ -57,7 +57,7 @@ from crispen.training.schedule import learning_rate_at
 from crispen.training.sharding import gathered, state_of
 from crispen.training.sources import check_existence
 from crispen.training.stages import Networks, Stage, chosen_stages, make_networks, make_stage
-from crispen.training.starting import GENERATOR_FILE
+from crispen.training.starting import GENERATOR_FILE, Start, find_start
 from crispen.training.validation import validate, validate_classifier
 
 MOST_SKIPPED_TOLD = 20
@@ -77,6 +77,8 @@ class Run:
     """Of the generator's weights: what is validated and kept, and what the next stage begins with."""
     should_stop: Callable[[], bool]
     given: Given
+    waiting: Mapping[str, nn.Module]
+    """A discriminator that began with given weights, by that name: it is in checkpoints even before its stage comes."""
     log: RunLog | None = None
     """None in all processes but the first, which alone writes files."""
     passed_over: tuple[Path, ...] = ()
@@ -119,7 +121,8 @@ def train(
         run_dir: where checkpoints, log, previews and weights go; must hold no run unless ``resume``.
         overrides: ``key.of.a.table=value`` over what the recipe says.
         features: a file with the weights of the recipe's feature network, or a folder of such files.
-        init: weights to start from, over what the recipe says: a model's name, a model's or run's folder, a file.
+        init: weights to start from, over what the recipe says: a model's name, a model's or run's folder, a file. A run
+            that goes on has its weights in its checkpoint.
         resume: go on from the newest checkpoint in ``run_dir``.
         device: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
         minutes: how long to train; then it ends as with ``should_stop``.
@@ -145,7 +148,9 @@ def train(
             held.enter_context(alone_in(run_dir))
         checkpoint = find_checkpoint(run_dir, chosen_stages(recipe), resume=resume)
         check_existence([*data, valid] if valid else data)
-        networks = make_networks(recipe, init=init, features=features, fabric=fabric)
+        source = None if checkpoint else init or recipe.generator.init  # all is in the checkpoint
+        start = find_start(source) if source else None
+        networks = make_networks(recipe, start=start, features=features, fabric=fabric)
         with fabric.rank_zero_first():  # which decodes the pictures for all
             cache = run_dir.parent / "cache"
             pictures = open_pictures(
@@ -158,7 +163,7 @@ def train(
         run = Run(
             recipe=recipe, run_dir=run_dir, fabric=fabric, pictures=pictures, generator=generator,
             average=RunningAverage(generator), should_stop=lambda: should_stop() or time.monotonic() > end,
-            passed_over=checkpoint.damaged if checkpoint else (),
+            passed_over=checkpoint.damaged if checkpoint else (), waiting=_waiting(networks, start, checkpoint),
             given=Given(
                 data=tuple(map(str, data)), valid=None if valid is None else str(valid), init=init,
                 command=tuple(command),
@@ -188,6 +193,12 @@ def train(
     leave(fabric)
     if trouble:
         raise TrainingError(f"{trouble}; {_what_stands(run)}, and the weights so far are in {run_dir}")
+
+
+def _waiting(networks: Networks, start: Start | None, checkpoint: Checkpoint | None) -> dict[str, nn.Module]:
+    """The discriminator, if it began with given weights: a new one follows from the seed."""
+    given = checkpoint.holds("discriminator") if checkpoint else bool(start and start.discriminator)
+    return {"discriminator": networks.discriminator.module} if networks.discriminator and given else {}
 
 
 def _stages(run: Run, networks: Networks, checkpoint: Checkpoint | None) -> Iterator[Stage]:
@@ -297,7 +308,7 @@ def _opening_notes(run: Run, checkpoint: Checkpoint | None) -> list[str]:
     if checkpoint:
         steps = _steps_at(run, checkpoint)
         notes += notes_on_resuming(run.run_dir, run.recipe, checkpoint, steps=steps)
-        notes += changed_pictures(run.run_dir, run.given)
+        notes += changed_pictures(run.run_dir, run.given) + changed_start(run.run_dir, run.given)
     return notes
 
 
@@ -394,8 +405,8 @@ def _enlarging(generator: nn.Module, fabric: Fabric) -> Callable[[Tensor], Tenso
 
 
 def _learnt(run: Run, stage: Stage) -> dict[str, dict[str, Tensor]]:
-    """All that a stage changes but its optimisers: its networks and the running average, tensors by name."""
-    networks = {name: state_of(module) for name, module in stage.modules.items()}
+    """What a run has learnt but for optimisers: networks and the running average, tensors by name."""
+    networks = {name: state_of(module) for name, module in {**run.waiting, **stage.modules}.items()}
     return {**networks, "ema": run.average.tensors}
 
 

@@ -84,14 +84,17 @@ def notes_on_resuming(run_dir: Path, recipe: Recipe, checkpoint: Checkpoint, *, 
     """What is not as it was when the run was left: newer checkpoints that are damaged, and what its recipe says."""
     notes = [f"{path.name} is damaged: going on from {checkpoint.path.name}" for path in checkpoint.damaged]
     for key, change in changed_keys(run_dir, recipe.model_dump_json()).items():
-        late = ", too late for a stage that is finished" if _is_too_late(key, checkpoint, steps) else ""
-        notes.append(f"the run goes on with another recipe than before: {change}{late}")
+        late = _late_for(key, checkpoint, steps)
+        too_late = f", too late for {late}" if late else ""
+        notes.append(f"the run goes on with another recipe than before: {change}{too_late}")
     return notes
 
 
 def recipe_as_done(run_dir: Path, recipe: Recipe, checkpoint: Checkpoint, *, steps: int) -> str:
-    """A recipe as JSON for the record of a run that goes on: stages that are finished stand in it as they were."""
-    now, before = recipe.model_dump(mode="json"), recorded_recipe(run_dir).get("stage", {})
+    """A recipe as JSON for the record of a run that goes on: its start and finished stages stand in it as they were."""
+    now, recorded = recipe.model_dump(mode="json"), recorded_recipe(run_dir)
+    now["generator"]["init"] = recorded.get("generator", now["generator"]).get("init")
+    before = recorded.get("stage", {})
     for stage in STAGES[: STAGES.index(checkpoint.position.stage)]:
         now["stage"][stage] = before.get(stage, now["stage"][stage])
     stage = checkpoint.position.stage
@@ -100,7 +103,14 @@ def recipe_as_done(run_dir: Path, recipe: Recipe, checkpoint: Checkpoint, *, ste
     return json.dumps(now, indent=2)
 
 
-def _is_too_late(key: str, checkpoint: Checkpoint, steps: int) -> bool:
+def _late_for(key: str, checkpoint: Checkpoint, steps: int) -> str:
+    """What a key of the recipe comes too late for; nothing where it does not."""
+    if key == "generator.init":
+        return "weights that come from the checkpoint"
+    return "a stage that is finished" if _is_of_finished_stage(key, checkpoint, steps) else ""
+
+
+def _is_of_finished_stage(key: str, checkpoint: Checkpoint, steps: int) -> bool:
     """Whether a key of the recipe is of a stage in which nothing is left to do."""
     own, done = checkpoint.position.stage, checkpoint.position.step
     table, _, rest = key.partition(".")

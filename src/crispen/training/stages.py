@@ -24,7 +24,7 @@ from crispen.training.recipe import (
     Recipe,
     StageTable,
 )
-from crispen.training.starting import find_start
+from crispen.training.starting import Start
 from crispen.training.steps import Features, Judges, Learner, classifier_step, gan_step, pretrain_step
 
 Update = Callable[[int, Batch, float], Scalars]
@@ -77,14 +77,12 @@ def chosen_stages(recipe: Recipe) -> dict[str, StageTable]:
     return {name: table for name, table in tables.items() if table is not None}
 
 
-def make_networks(recipe: Recipe, *, init: str | None, features: Path | None, fabric: Fabric) -> Networks:
-    """Make the networks of a recipe, new or from the weights that ``init``, or else the recipe, names.
+def make_networks(recipe: Recipe, *, start: Start | None, features: Path | None, fabric: Fabric) -> Networks:
+    """Make the networks of a recipe, new or from given weights.
 
     Raises:
         ModelError, TrainingError: where weights are missing or do not fit.
     """
-    source = init or recipe.generator.init
-    start = find_start(source) if source else None
     judging = {
         name: building.load_judging_features(table.features, features, fabric)
         for name, table in chosen_stages(recipe).items()
