@@ -689,6 +689,19 @@ def test_overrides_go_over_a_recipe_that_is_given_as_it_is(photos: Path, tmp_pat
         next(train(recipe(), data=[photos], run_dir=tmp_path / "none"))
 
 
+def test_places_are_texts_or_paths_and_data_one_or_several(
+    photos: Path, feature_weights: Path, tmp_path: Path
+) -> None:
+    for form in (str, Path):
+        run = train(
+            recipe(gan=2), data=form(photos), valid=form(photos), run_dir=form(tmp_path / form.__name__),
+            features=form(feature_weights),
+        )  # fmt: skip
+        assert len(list(run)) == 2
+    texts, paths = weights(tmp_path / "str"), weights(tmp_path / "Path")
+    assert all(torch.equal(texts[name], paths[name]) for name in texts)
+
+
 def test_pictures_that_are_named_twice_count_once_and_that_is_told(photos: Path, tmp_path: Path) -> None:
     once, twice = (
         list(train(recipe(pretrain=2), data=[photos] * times, run_dir=tmp_path / str(times)))

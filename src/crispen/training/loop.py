@@ -99,11 +99,11 @@ class Run:
 def train(
     recipe: str | Path | Recipe,
     *,
-    data: Sequence[str | Path],
+    data: str | Path | Sequence[str | Path],
     valid: str | Path | None = None,
-    run_dir: Path,
+    run_dir: str | Path,
     overrides: Sequence[str] = (),
-    features: Path | None = None,
+    features: str | Path | None = None,
     init: str | None = None,
     resume: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -116,7 +116,7 @@ def train(
 
     Args:
         recipe: a bundled recipe's name, a path, or a `Recipe`.
-        data: training pictures: folders, shards, URLs, files (see `crispen.training.sources`).
+        data: training pictures: folders, shards, URLs, files (see `crispen.training.sources`), one or several.
         valid: pictures to validate on; none skips validation.
         run_dir: where checkpoints, log, previews and weights go; must hold no run unless ``resume``.
         overrides: ``key.of.a.table=value`` over what the recipe says.
@@ -140,6 +140,8 @@ def train(
         TrainingError: likewise; where a loss is no longer a number, or a file cannot be written; and where the recipe
             stops a run that is in trouble, once its checkpoint and weights are written.
     """
+    data = [data] if isinstance(data, str | Path) else data
+    run_dir, features = Path(run_dir), None if features is None else Path(features)
     recipe = load_recipe(recipe, overrides=overrides)
     fabric = make_fabric(device=device, precision=recipe.precision, strategy=recipe.strategy)
     _check_parts(recipe, fabric)
