@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -446,6 +447,27 @@ def test_odd_sizes_are_written_whole(tmp_path: Path) -> None:
     source = clip(tmp_path / "a.mkv", pictures(3, height=33, width=45), codec="ffv1", pixel_format="yuv444p")
     films.enlarge(source, Same(), tmp_path / "b.mp4").result.stat()
     assert (decoded(tmp_path / "b.mp4")[0].width, decoded(tmp_path / "b.mp4")[0].height) == (45, 33)
+
+
+@pytest.mark.parametrize("width", [24, 17])
+def test_narrow_films_do_not_end_the_process(tmp_path: Path, width: int) -> None:
+    """x265 writes past a row of its lookahead there, whose place in the heap decides what comes of it."""
+    narrow = pictures(6, height=16, width=width)
+    source = clip(tmp_path / "a.mkv", narrow, codec="ffv1", pixel_format="yuv420p10le")
+    code = (
+        "import sys\n"
+        "from crispen import films\n"
+        "class Doubling:\n"
+        "    scale = 2\n"
+        "    def __call__(self, picture):\n"
+        "        return picture.repeat(2, axis=0).repeat(2, axis=1)\n"
+        "source, output = sys.argv[1:]\n"
+        "films.enlarge(source, Doubling(), output, films.Options(codec='hevc')).result.stat()\n"
+    )
+    for number in range(3):
+        command = [sys.executable, "-c", code, str(source), str(tmp_path / f"{number}.mkv")]
+        assert subprocess.run(command, capture_output=True, text=True, check=False).stderr == ""
+        assert len(decoded(tmp_path / f"{number}.mkv")) == 6
 
 
 def test_a_comment_is_written(tmp_path: Path) -> None:

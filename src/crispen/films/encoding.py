@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _MOST_REORDERED = 64  # frames; encoders look ahead by at most 16
+# x265 (build 216) counts four units of 16 pixels too many where a row of its lookahead has fewer than four. It writes
+# up to 16 bytes past the row, into the heap (so valgrind says, of any depth), which at 34 to 48 pixels and 10 bits ends
+# the process. Without cutree it does not.
+_NARROW = 48
 _QUICKTIME_TAGS = {"hevc": "hvc1"}  # FFmpeg's own choice, hev1, is not played by Apple's players
 
 
@@ -39,7 +43,9 @@ def add_pictures(
     """
     os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 would report on stderr all that it does; now, errors
     try:
-        stream = container.add_stream(coding.encoder, rate=film.rate, options=_options(film, coding))
+        stream = container.add_stream(
+            coding.encoder, rate=film.rate, options=_options(film, coding, width=width)
+        )
     except (av().FFmpegError, ValueError) as error:
         raise PictureError(
             f"{coding.codec} cannot be written: the installed FFmpeg has no {coding.encoder}"
@@ -170,11 +176,12 @@ def film_packets(
             yield packet
 
 
-def _options(film: Film, coding: Coding) -> dict[str, str]:
+def _options(film: Film, coding: Coding, *, width: int) -> dict[str, str]:
     options = dict(coding.options)
     if coding.codec == "hevc":
+        parameters = film.mastering.x265() | ({"cutree": "0"} if width <= _NARROW else {})
         options["x265-params"] = ":".join(
-            [options["x265-params"], *(f"{name}={value}" for name, value in film.mastering.x265().items())]
+            [options["x265-params"], *(f"{name}={value}" for name, value in parameters.items())]
         )
     if coding.codec == "av1" and film.mastering.svt_av1():
         options["svtav1-params"] = ":".join(
