@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
 
@@ -81,15 +82,15 @@ def test_any_size_can_be_had(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--scale", "2", "--width", "40"], "only one of --scale, --width"),
-        (["--scale", "0"], "--scale must be above 0, not 0"),
-        (["--scale", "nan"], "--scale must be above 0, not nan"),
-        (["--width", "-3"], "--width must be above 0, not -3"),
-        (["--scale", "1e308"], "--scale must be at most 2147483647, not 1e+308"),
-        (["--scale", "inf"], "--scale must be at most 2147483647, not inf"),
-        (["--megapixels", "1e303"], "--megapixels must be at most 2147483647, not 1e+303"),
-        (["--width", "9" * 400], "--width must be at most 2147483647, not 9999"),
-        (["--height", "2147483648"], "--height must be at most 2147483647, not 2147483648"),
+        (["--scale", "2", "--width", "40"], "only one of scale, width"),
+        (["--scale", "0"], "scale must be above 0, not 0"),
+        (["--scale", "nan"], "scale must be above 0, not nan"),
+        (["--width", "-3"], "width must be above 0, not -3"),
+        (["--scale", "1e308"], "scale must be at most 2147483647, not 1e+308"),
+        (["--scale", "inf"], "scale must be at most 2147483647, not inf"),
+        (["--megapixels", "1e303"], "megapixels must be at most 2147483647, not 1e+303"),
+        (["--width", "9" * 400], "width must be at most 2147483647, not 9999"),
+        (["--height", "2147483648"], "height must be at most 2147483647, not 2147483648"),
         (["--fit", f"{'9' * 400}x1"], "--fit must be like 3840x2160, not"),
         (["--fit", "9999999999x9999999999"], "a picture cannot be 1e+10x8e+09 pixels"),
         (["--print", f"{'9' * 400}x1cm@300dpi"], "a picture cannot be infx118.11 pixels"),
@@ -102,6 +103,7 @@ def test_any_size_can_be_had(
         (["--max-megapixels", "0"], "--max-megapixels must be above 0, not 0"),
         (["--fit", "4k"], "--fit must be like 3840x2160, not '4k'"),
         (["--print", "A4"], "--print must be like 30x20cm@300dpi (or mm, or in), not 'A4'"),
+        (["--print", "9x6cm@150dpi", "--dpi", "300"], "--print says how many pixels per inch"),
         (["--quality", "90"], "PNG takes no quality"),
         (["--quality", "0"], "quality must be from 1 to 100, not 0"),
         (["--lossless", "--format", "jpeg"], "JPEG cannot be lossless"),
@@ -396,8 +398,8 @@ def stream_of(name: str) -> Any:
         (["--scale", "2", "-o", "b.mkv", "--codec", "ffv1"], "b.mkv", ("ffv1", 96, 64, 12)),
         (
             ["--fit", "101x101", "--crf", "30", "--preset", "ultrafast"],
-            "clip-100x68.mp4",
-            ("h264", 100, 68, 12),
+            "clip-100x66.mp4",
+            ("h264", 100, 66, 12),
         ),
         (["--from", "0.25", "--to", "0:00.5", "--side-by-side"], "clip-x4.mp4", ("h264", 384, 128, 6)),
     ],
@@ -450,10 +452,96 @@ def test_a_frame_becomes_a_picture(tiny_model: Path, film: Path) -> None:
     assert statement_of(frame.attachments["xmp-data"]) is not None
     options = ["--frame", "0:00", "--side-by-side", "--width", "100", "--format", "jpeg", "--quality", "80"]
     assert crispen_says("upscale", film, "--model", tiny_model, *options, "-o", "both.jpg").exit_code == 0
-    assert pixels_of("both.jpg").shape == (68, 200, 3)
+    assert pixels_of("both.jpg").shape == (67, 200, 3)
     result = crispen_says("upscale", film, "--model", tiny_model, "--frame", "0", "-o", "-")
     Path("piped.png").write_bytes(result.stdout_bytes)
     assert pixels_of("piped.png").shape == (128, 192, 3)
+
+
+def test_a_frame_of_any_size_states_its_resolution(tiny_model: Path, film: Path) -> None:
+    options = ["--frame", "0", "--model", tiny_model]
+    for arguments, name, size, dpi in (
+        (["--fit", "99x99"], "clip-0s-99x66.png", (99, 66), None),
+        (["--print", "3x2cm@127dpi"], "clip-0s-150x100.png", (150, 100), 127),
+        (["--dpi", "300"], "clip-0s-x4.png", (192, 128), 300),
+    ):
+        result = crispen_says("upscale", film, *options, *arguments)
+        assert (result.stderr, result.exit_code) == ("", 0)
+        frame = images.read(name)
+        assert (frame.width, frame.height) == size
+        stated = None if dpi is None else (dpi / 25.4, dpi / 25.4)
+        assert frame.resolution == (stated if stated is None else pytest.approx(stated, rel=0.01))
+
+
+def test_a_frame_has_square_pixels(tiny_model: Path) -> None:
+    pytest.importorskip("av")
+    from clips import clip
+
+    wide = clip(Path("wide.mp4"), aspect=Fraction(4, 3))
+    high = clip(Path("high.mp4"), aspect=Fraction(3, 4))
+    assert crispen_says("upscale", wide, high, "--frame", "0", "--model", tiny_model).exit_code == 0
+    assert pixels_of("wide-0s-x4.png").shape == (96, 192, 3)
+    assert pixels_of("high-0s-x4.png").shape == (128, 144, 3)
+    options = ["--frame", "0", "--fit", "60x60", "--model", tiny_model]
+    assert crispen_says("upscale", wide, *options).exit_code == 0
+    assert pixels_of("wide-0s-60x30.png").shape == (30, 60, 3)
+
+
+def test_what_a_frame_loses_is_told(tiny_model: Path) -> None:
+    av = pytest.importorskip("av")
+    from clips import clip, pictures
+
+    glass = [av.VideoFrame.from_ndarray(np.full((16, 24, 4), 200, np.uint8), format="bgra")]
+    clip(Path("glass.mkv"), glass, codec="ffv1", pixel_format="bgra")
+    deep = [picture.astype(np.uint16) * 257 for picture in pictures(1)]
+    clip(Path("hdr.mkv"), deep, codec="ffv1", pixel_format="yuv420p10le", colours=(9, 1, 9, 16))
+    result = crispen_says("upscale", "glass.mkv", "hdr.mkv", "--frame", "0", "--model", tiny_model)
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        "crispen: note: the frame is without the transparency of glass.mkv: it is written opaque",
+        "crispen: note: the frame has the colours of hdr.mkv, BT.2020 with PQ, and does not say so:"
+        " taken for sRGB, they look flat",
+    ]
+
+
+def test_a_film_that_is_only_reduced_does_not_say_that_a_model_enlarged_it(
+    tiny_model: Path, film: Path
+) -> None:
+    import av
+
+    options = ["--scale", "0.5", "--model", tiny_model]
+    result = crispen_says("upscale", film, *options)
+    assert (result.stderr, result.exit_code) == ("", 0)
+    with av.open("clip-x0.5.mp4") as opened:
+        assert "comment" not in opened.metadata
+    assert crispen_says("upscale", film, *options, "--frame", "0").exit_code == 0
+    assert "xmp-data" not in images.read("clip-0s-x0.5.png").attachments
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--frame", "0"], ["--width", "100"], ["--width", "9", "--frame", "0"]]
+)
+def test_a_film_above_the_limit_is_refused(tiny_model: Path, film: Path, arguments: list[str]) -> None:
+    options = ["--max-megapixels", "0.001", "--model", tiny_model]
+    result = crispen_says("upscale", film, *options, *arguments)
+    assert error_lines(result) == [
+        "clip.mp4 says that it is 48x32 pixels, above the limit of 0.001 megapixels"
+    ]
+    assert (result.exit_code, names()) == (1, ["clip.mp4"])
+
+
+def test_a_film_cannot_come_from_a_pipe(tiny_model: Path, film: Path) -> None:
+    result = crispen_says("upscale", "-", "-o", "out.mp4", "--model", tiny_model, stdin=film.read_bytes())
+    assert error_lines(result) == [
+        "-o out.mp4 cannot be: films are made of films and GIFs, in files and not from the standard input"
+    ]
+    assert result.exit_code == UsageError.exit_code
+
+
+def test_a_frame_is_not_written_as_a_film(tiny_model: Path, film: Path) -> None:
+    result = crispen_says("upscale", film, "--frame", "0", "-o", "out.mp4", "--model", tiny_model)
+    (line,) = error_lines(result)
+    assert line.startswith("-o out.mp4 cannot be: no .mp4 is written, but .png")
 
 
 def test_films_in_folders_only_where_they_are_asked_for(tiny_model: Path, film: Path) -> None:
@@ -525,8 +613,19 @@ def test_the_library_takes_sizes(tiny_model: Path) -> None:
     assert pixels_of("a-125x100.png").shape == (100, 125, 3)
     Path("out").mkdir()
     assert crispen.upscale("a.png", tiny_model, output="out", scale=2) == Path("out/a-x2.png")
+    other: list[dict[str, Any]] = [{"width": 40.0, "height": 32.0}, {"scale": np.float32(2)}]
+    for size in other:
+        assert crispen.upscale(small, tiny_model, **size).shape == (32, 40, 3)
     with pytest.raises(UsageError, match="only one of"):
         crispen.upscale(small, tiny_model, scale=2, width=100)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"scale": "2"}, "scale must be a number, not '2'"),
+        ({"width": [30]}, r"width must be a number, not \[30\]"),
+        ({"scale": float("nan")}, "^scale must be above 0, not nan"),
+    ]
+    for size, message in wrong:
+        with pytest.raises(UsageError, match=message):
+            crispen.upscale(small, tiny_model, **size)
 
 
 def test_the_library_and_the_command_agree(tiny_model: Path) -> None:

@@ -71,6 +71,8 @@ def upscale(
 ) -> None:
     """Enlarge pictures and films.
 
+    Films get even numbers of pixels: an odd width or height that is asked for becomes one less.
+
     One line is printed for each result. Where one fails the others are made all the same; the exit code is then 1.
     """
     from crispen import jobs, zoo
@@ -89,6 +91,8 @@ def upscale(
         ),
         dpi=dpi, tag=not no_tag, max_megapixels=max_megapixels,
     )  # fmt: skip
+    if dpi is not None and paper is not None:
+        raise UsageError("--print says how many pixels per inch, so that --dpi cannot be had beside it")
     film = _film_wishes(
         codec=codec, crf=crf, preset=preset, start=start, end=end, frame=frame, side_by_side=side_by_side
     )

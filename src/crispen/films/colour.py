@@ -39,6 +39,11 @@ _MATRICES = {
     7: ("SMPTE240M", 0.212, 0.087),
     9: ("BT2020", 0.2627, 0.0593),
 }
+# Those that a screen for sRGB shows as they are meant, or nearly, and what others that are known are called.
+_LIKE_SRGBS = (1, 5, 6, 7)
+_PRIMARIES = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
+_LIKE_BT709S = (1, 4, 5, 6, 7, 11, 12, 13, 14, 15)
+_TRANSFERS = {8: "linear light", 16: "PQ", 18: "HLG"}
 _LIMITED, _FULL = 1, 2
 _HIGH_DEFINITION = 720  # lines; below, films that do not say so are BT.601
 
@@ -60,6 +65,16 @@ class Colours:
         """How much red, green and blue count for luma."""
         _, red, blue = _MATRICES[self.matrix]
         return red, 1 - red - blue, blue
+
+    @property
+    def unlike_srgb(self) -> str:
+        """What the colours are called where they look wrong if taken for sRGB; empty where they do not."""
+        words: list[str] = []
+        if self.primaries not in _LIKE_SRGBS:
+            words.append(_PRIMARIES.get(self.primaries, f"primaries {self.primaries} of ITU-T H.273"))
+        if self.transfer not in _LIKE_BT709S:
+            words.append(_TRANSFERS.get(self.transfer, f"transfer {self.transfer} of ITU-T H.273"))
+        return " with ".join(words)
 
     @property
     def range(self) -> int:

@@ -21,6 +21,7 @@ from crispen.films.options import CODECS, Coding, Options, check_suffix, choose
 from crispen.films.reading import Film
 from crispen.films.showing import Enlarges, Showing, keeps_grain
 from crispen.upscaling import Upscaler
+from crispen.upscaling.sizes import Dimensions, passes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class Running:
         force: bool,
         identity: str,
     ) -> None:
-        self.notes: list[str] = _notes(film, coding, output, upscaler)
+        self.notes: list[str] = _notes(film, coding, output, upscaler, options)
         """Sentences, of what could not be kept; some come only at the end."""
         self.total = _expected(film, options)
         """How many frames there will be, as far as the file says, or None where it does not."""
@@ -242,11 +243,15 @@ def preview(
     seconds: float,
     size: tuple[int, int] | None = None,
     side_by_side: bool = False,
+    notes: list[str] | None = None,
 ) -> RGB:
     """Enlarge the one frame that is shown ``seconds`` after the film's beginning; see `Options` for the rest.
 
+    Sentences, of what a picture of it does not keep, are added to ``notes``.
+
     Returns:
-        RGB, upright, (H, W, 3): uint8, or uint16 for a film of more than 8 bits; in the film's own colours.
+        RGB, upright, (H, W, 3): uint8, or uint16 for a film of more than 8 bits; in the film's own colours and, where
+        no ``size`` is given, with its own shape of pixels.
 
     Raises:
         UsageError: for a time before the beginning.
@@ -256,7 +261,10 @@ def preview(
     if not seconds >= 0:
         raise UsageError(f"seconds must be at least 0, not {seconds}")
     film = reading.probe(Path(path))
-    pixels = reading.pixels_of(film, reading.frame_at(film, seconds), LeftSited())
+    frame = reading.frame_at(film, seconds)
+    if notes is not None:
+        notes += _frame_notes(film, transparent=reading.is_transparent(frame))
+    pixels = reading.pixels_of(film, frame, LeftSited())
     return Showing(film, upscaler, size=size, side_by_side=side_by_side)(pixels, number=0)
 
 
@@ -275,7 +283,18 @@ def _expected(film: Film, options: Options) -> int | None:
     return max(1, round(Fraction(end - (options.start or 0)) * film.rate))
 
 
-def _notes(film: Film, coding: Coding, output: Path, upscaler: Enlarges) -> list[str]:
+def _frame_notes(film: Film, *, transparent: bool) -> Iterator[str]:
+    """What a picture of one frame loses."""
+    if transparent:
+        yield f"the frame is without the transparency of {film.path}: it is written opaque"
+    if film.colours.unlike_srgb:
+        yield (
+            f"the frame has the colours of {film.path}, {film.colours.unlike_srgb}, and does not say so:"
+            " taken for sRGB, they look flat"
+        )
+
+
+def _notes(film: Film, coding: Coding, output: Path, upscaler: Enlarges, options: Options) -> list[str]:
     """What is already known to be lost or to look wrong."""
     notes: list[str] = []
     if film.interlaced:
@@ -292,7 +311,7 @@ def _notes(film: Film, coding: Coding, output: Path, upscaler: Enlarges) -> list
         )
     if keeps_grain(upscaler) and CODECS[coding.codec].grain is None:
         notes.append(f"{output} loses much of its grain to {coding.codec}: h264, hevc and ffv1 keep it")
-    if isinstance(upscaler, Upscaler) and upscaler.model.card is not None and upscaler.model.card.generative:
+    if isinstance(upscaler, Upscaler) and _draws_detail(film, upscaler, options):
         # Measured on a scene that stands still, with noise: over time its pixels vary 2.0 times as much with srgan-x4,
         # 1.4 times with tiny-x4 and srresnet-x4.
         name = upscaler.model.name
@@ -302,6 +321,14 @@ def _notes(film: Film, coding: Coding, output: Path, upscaler: Enlarges) -> list
     if film.captions:
         notes.append(f"{output} is without the closed captions that lie inside the pictures of {film.path}")
     return notes
+
+
+def _draws_detail(film: Film, upscaler: Upscaler, options: Options) -> bool:
+    """Whether a model that adds detail is applied at all; a film that is only reduced needs none."""
+    if upscaler.model.card is None or not upscaler.model.card.generative:
+        return False
+    wanted = options.size
+    return wanted is None or passes(film.width, film.height, Dimensions(*wanted), scale=upscaler.scale) > 0
 
 
 def _extent(film: Film) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -78,12 +79,19 @@ class Film:
     captions: bool
     """Whether there are closed captions inside the pictures' stream."""
 
+    @property
+    def in_square_pixels(self) -> tuple[int, int]:
+        """Width and height of the largest picture of its shape, with square pixels, that enlarges no side."""
+        width, height = self.width * min(1, self.pixel_aspect), self.height / max(1, self.pixel_aspect)
+        return max(1, round(width)), max(1, round(height))
 
-def probe(path: Path) -> Film:
+
+def probe(path: Path, *, max_megapixels: float = math.inf) -> Film:
     """Open a film and decode its first frame.
 
     Raises:
-        PictureError: for a file that cannot be read, is no film, or has no frame that can be decoded.
+        PictureError: for a file that cannot be read, is no film, says that its frames are larger than
+            ``max_megapixels``, or has no frame that can be decoded.
         MissingExtra: where PyAV is not installed.
     """
     with opened(path) as container:
@@ -92,6 +100,7 @@ def probe(path: Path) -> Film:
                 f"{path} cannot be enlarged: there are no pictures in it, only {_held(container)}"
             )
         stream = _main(container)
+        _check_size(path, stream, max_megapixels=max_megapixels)
         frame = next(_decoded(container, stream, []), None)
         if frame is None:
             raise PictureError(f"{path} cannot be enlarged: it has no frame that can be decoded")
@@ -182,6 +191,15 @@ def _main(container: InputContainer) -> VideoStream:
     """The stream that is the film: the first that is not a cover."""
     videos = container.streams.video
     return next((stream for stream in videos if not is_cover(stream)), videos[0])
+
+
+def _check_size(path: Path, stream: VideoStream, *, max_megapixels: float) -> None:
+    """Refuse a film that says its frames are too large, before one is decoded."""
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > max_megapixels * 1e6:
+        raise PictureError(
+            f"{path} says that it is {width}x{height} pixels, above the limit of {max_megapixels:g} megapixels"
+        )
 
 
 def is_cover(stream: Stream) -> bool:

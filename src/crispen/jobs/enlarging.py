@@ -20,10 +20,12 @@ from crispen.jobs.planning import Job
 from crispen.jobs.running import Made, Skipped, Watch
 from crispen.upscaling import Step, Upscaler
 from crispen.upscaling.files import Outcome, Wishes, enlarge_file, statement
-from crispen.upscaling.sizes import Dimensions
+from crispen.upscaling.sizes import Dimensions, passes
 
 if TYPE_CHECKING:
     from crispen import films
+
+_MM_PER_INCH = 25.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +97,12 @@ class Enlarger:
     def _enlarge_film(self, job: Job, watch: Watch) -> Made:
         from crispen import films
 
-        small, large = self._film_sizes(job.source)
+        film = films.probe(job.source, max_megapixels=self.wishes.max_megapixels)
+        small = Dimensions(film.width, film.height)
+        large = self._wanted(small).even()  # which all but few players want
         wanted = self.film.options or films.Options()
-        options = replace(wanted, size=large, comment=self._comment(small, large))
+        comment = self._comment(small, large) if self._is_tagged(film, large) else None
+        options = replace(wanted, size=large, comment=comment)
         running = films.enlarge(job.source, self.upscaler, job.target, options, force=self.force)
         count = 0
         with closing(iter(running)) as steps:  # so that it comes to a good end, whatever the watch does
@@ -110,29 +115,34 @@ class Enlarger:
 
         assert self.film.frame is not None
         images.check_destination(job.target, force=self.force, encoding=self.wishes.encoding)
-        small, large = self._film_sizes(job.source)
+        film = films.probe(job.source, max_megapixels=self.wishes.max_megapixels)
+        small = Dimensions(*film.in_square_pixels)
+        large = self._wanted(small)
+        notes: list[str] = []
         pixels = films.preview(
-            job.source, self.upscaler, seconds=self.film.frame, size=large,
+            job.source, self.upscaler, seconds=self.film.frame, size=large, notes=notes,
             side_by_side=self.film.options is not None and self.film.options.side_by_side,
         )  # fmt: skip
         attachments: dict[str, bytes] = {}
-        if self.wishes.tag:
+        if self._is_tagged(film, large):
             attachments["xmp-data"] = tagged(None, statement(self.upscaler.model, small, large))
-        picture = replace(images.from_array(pixels), attachments=attachments)
+        picture = replace(images.from_array(pixels), attachments=attachments, resolution=self._resolution())
         images.write(picture, job.target, force=self.force, encoding=self.wishes.encoding)
-        return Made(small=small, large=large)
+        return Made(small=small, large=large, notes=tuple(notes))
 
-    def _film_sizes(self, source: Path) -> tuple[Dimensions, Dimensions]:
-        """What a film has and what it is to get: even numbers, which all but few players want."""
-        from crispen import films
+    def _wanted(self, small: Dimensions) -> Dimensions:
+        return self.wishes.size.of(small.width, small.height, scale=self.upscaler.scale)
 
-        film = films.probe(source)
-        wanted = self.wishes.size.of(film.width, film.height, scale=self.upscaler.scale)
-        return Dimensions(film.width, film.height), wanted.even()
+    def _is_tagged(self, film: films.Film, large: Dimensions) -> bool:
+        """Whether the result says that a model enlarged it, as it does where one was applied."""
+        return self.wishes.tag and passes(film.width, film.height, large, scale=self.upscaler.scale) > 0
 
-    def _comment(self, small: Dimensions, large: Dimensions) -> str | None:
-        if not self.wishes.tag:
-            return None
+    def _resolution(self) -> tuple[float, float] | None:
+        """Pixels per millimetre, where any were asked for: a film has none that could stay."""
+        dpi = self.wishes.dpi or self.wishes.size.dpi
+        return None if dpi is None else (dpi / _MM_PER_INCH, dpi / _MM_PER_INCH)
+
+    def _comment(self, small: Dimensions, large: Dimensions) -> str:
         factor = f"{large.width / small.width:.4g}"
         return f"Enlarged {factor} times by the AI model {self.upscaler.model.name} (crispen {__version__})"
 

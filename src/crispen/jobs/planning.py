@@ -72,7 +72,7 @@ def plan(
         naming: what results are called, where ``output`` is not the file itself.
         search: what counts in folders.
         encoding: how pictures are to be written.
-        max_megapixels: the largest picture that is read.
+        max_megapixels: the largest picture or film that is read.
         frame: of films only the frame that is shown after so many seconds is enlarged, as a picture.
         force: whether results that exist already may be overwritten.
         skip_existing: whether what exists already has been done.
@@ -167,20 +167,24 @@ class _Settings(NamedTuple):
             from crispen import films
 
             ext = source.suffix if source.suffix.lower() in films.SUFFIXES else ".mp4"
-            return Subject(
-                source, source.stem, lambda: ext.removeprefix("."), partial(_film_size, source), even=True
-            )
+            size = partial(_film_size, source, max_megapixels=self.max_megapixels)
+            return Subject(source, source.stem, lambda: ext.removeprefix("."), size, even=True)
         ext = picture_ext(self.encoding.format)
-        return Subject(
-            source, f"{source.stem}-{self.frame:g}s", lambda: ext, partial(_film_size, source), even=True
-        )
+        size = partial(_frame_size, source, max_megapixels=self.max_megapixels)
+        return Subject(source, f"{source.stem}-{self.frame:g}s", lambda: ext, size)
 
 
-def _film_size(source: Path) -> Dimensions:
+def _film_size(source: Path, *, max_megapixels: float) -> Dimensions:
     from crispen import films
 
-    film = films.probe(source)
+    film = films.probe(source, max_megapixels=max_megapixels)
     return Dimensions(film.width, film.height)
+
+
+def _frame_size(source: Path, *, max_megapixels: float) -> Dimensions:
+    from crispen import films
+
+    return Dimensions(*films.probe(source, max_megapixels=max_megapixels).in_square_pixels)
 
 
 def _assigned(
@@ -217,7 +221,7 @@ def _folder(
         return path
     if len(inputs) == 1 and not os.path.isdir(inputs[0]):  # noqa: PTH112  # Path's raises where none may look
         if frame is not None or not is_film(inputs[0], path):
-            _check_suffix(path, encoding)
+            _check_suffix(path, encoding, frame)
         return None
     if path.exists():
         raise UsageError(f"-o must be a folder for more than one picture, but {path} is a file")
@@ -226,7 +230,7 @@ def _folder(
     return path
 
 
-def _check_suffix(path: Path, encoding: Encoding) -> None:
+def _check_suffix(path: Path, encoding: Encoding, frame: float | None) -> None:
     """Refuse the name of a file that cannot be written."""
     written = ", ".join(images.SUFFIXES)
     if encoding.format is not None:
@@ -234,6 +238,10 @@ def _check_suffix(path: Path, encoding: Encoding) -> None:
     if not path.suffix:
         raise UsageError(
             f"-o must be a folder (with a slash at its end: {path}/), or a file that ends in one of {written}"
+        )
+    if frame is None and path.suffix.lower() in FILM_SUFFIXES:
+        raise UsageError(
+            f"-o {path} cannot be: films are made of films and GIFs, in files and not from the standard input"
         )
     if path.suffix.lower() not in images.SUFFIXES:
         raise UsageError(f"-o {path} cannot be: no {path.suffix} is written, but {written} are")

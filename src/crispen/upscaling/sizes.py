@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from numbers import Real
+from typing import NamedTuple, cast
 
 from crispen.errors import UsageError
 
@@ -36,15 +37,28 @@ class Dimensions(NamedTuple):
     height: int
 
     def even(self) -> Dimensions:
-        """The nearest with even sides, as films have them."""
-        return Dimensions(*(max(2, 2 * round(side / 2)) for side in self))
+        """The next smaller with even sides, as films have them: what must fit still does."""
+        return Dimensions(*(max(2, side - side % 2) for side in self))
+
+
+def _check_number(name: str, value: object) -> None:
+    """Raise `UsageError` for anything but None and the numbers of which a picture's size can be made."""
+    if value is None:
+        return
+    if not isinstance(value, Real):
+        raise UsageError(f"{name} must be a number, not {value!r}")
+    number = cast(float, value)
+    if not 0 < number <= MAX_SIDE:
+        limit = f"at most {MAX_SIDE}" if number > 0 else "above 0"
+        said = number if isinstance(number, int) else f"{float(number):g}"
+        raise UsageError(f"{name} must be {limit}, not {said}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     """What is asked for; at most one thing, but for ``width`` and ``height``, which may be given together.
 
-    Raises `UsageError` for numbers that cannot be, and for wishes that contradict each other.
+    Raises `UsageError` for what is no number or cannot be, and for wishes that contradict each other.
     """
 
     scale: float | None = None
@@ -66,16 +80,9 @@ class Size:
     def __post_init__(self) -> None:
         wishes = [self.scale, self.width or self.height, self.fit, self.paper, self.megapixels]
         if sum(wish is not None for wish in wishes) > 1:
-            raise UsageError(
-                "only one of --scale, --width with --height, --fit, --print, --megapixels can be had"
-            )
+            raise UsageError("only one of scale, width with height, fit, print, megapixels can be had")
         for name in ("scale", "width", "height", "megapixels"):
-            value = getattr(self, name)
-            if value is None or 0 < value <= MAX_SIDE:
-                continue
-            limit = f"at most {MAX_SIDE}" if value > 0 else "above 0"
-            said = value if isinstance(value, int) else f"{value:g}"
-            raise UsageError(f"--{name} must be {limit}, not {said}")
+            _check_number(name, getattr(self, name))
 
     @property
     def is_scale(self) -> bool:
@@ -96,7 +103,7 @@ class Size:
         if self.megapixels is not None:
             return _times(width, height, math.sqrt(self.megapixels * 1e6 / (width * height)))
         if self.width is not None and self.height is not None:
-            return Dimensions(self.width, self.height)
+            return _dimensions(self.width, self.height)
         if self.width is not None:
             return _dimensions(self.width, height * self.width / width)
         if self.height is not None:
