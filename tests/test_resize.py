@@ -1,12 +1,14 @@
 """`crispen.resize` against MATLAB's: by its own pictures where they are at hand, by properties everywhere."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import crispen
-from crispen.errors import UsageError
+from crispen.errors import PictureError, UsageError
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.sampled_from([1 / 8, 1 / 4, 1 / 3, 1 / 2, 2, 3, 4, 1.7]))
@@ -51,15 +53,22 @@ def test_integers_are_rounded_and_clipped_floats_are_not() -> None:
     assert crispen.resize(step / 255.0, 4).max() > 1
 
 
-@pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf")])
-def test_bad_scales_are_refused(scale: float) -> None:
+@pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf"), 1e12, 2**2000, "3", None])
+def test_bad_scales_are_refused(scale: Any) -> None:
     with pytest.raises(UsageError, match="scale must be a positive number"):
         crispen.resize(np.zeros((4, 4), np.uint8), scale)
 
 
+@pytest.mark.parametrize("scale", [1e9, 1e6, 1e-13])
+def test_what_the_memory_cannot_hold_is_refused(scale: float) -> None:
+    with pytest.raises(PictureError, match=r"^there is too little memory to resize a picture of 2000x1000 "):
+        crispen.resize(np.zeros((1000, 2000), np.uint8), scale)
+
+
 @pytest.mark.parametrize(
-    "array", [np.zeros(4), np.zeros((0, 4)), np.zeros((4, 4), np.int64), np.zeros((1, 2, 3, 4))]
+    "array",
+    [np.zeros(4), np.zeros((0, 4)), np.zeros((4, 4), np.int64), np.zeros((1, 2, 3, 4)), [[0.5]], None],
 )
-def test_other_arrays_are_refused(array: np.ndarray) -> None:
+def test_other_arrays_are_refused(array: Any) -> None:
     with pytest.raises(UsageError, match="a picture to resize"):
         crispen.resize(array, 2)

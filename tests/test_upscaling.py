@@ -1,5 +1,6 @@
 """Tiled equals whole, whatever the tile; kinds, depths, alpha and metadata come out as they went in."""
 
+import re
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -243,6 +244,40 @@ def test_output_and_force_are_for_paths(upscaler: Upscaler) -> None:
 def test_what_is_no_picture_is_refused(upscaler: Upscaler) -> None:
     with pytest.raises(UsageError, match="must be a path, a PIL image or an array, not a list"):
         upscaler([[0, 1]])  # pyright: ignore[reportCallIssue, reportArgumentType]  # that is the point
+
+
+@pytest.mark.parametrize("folder", [".", "", "/", "..", "pictures"])
+def test_a_folder_is_refused(
+    upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        PictureError, match=r"^\S+ is a folder: give its pictures one by one, or all of it to"
+    ):
+        upscaler(folder)
+
+
+@pytest.mark.parametrize("path", [b"x.png", 4, ["x.png"], "x\0.png"])
+def test_what_is_no_path_is_refused(upscaler: Upscaler, tmp_path: Path, path: Any) -> None:
+    images.write(Picture(pixels=noise(9, 7, 3)), tmp_path / "small.png")
+    with pytest.raises(UsageError, match=rf"^output must be a path, not {re.escape(repr(path))}$"):
+        upscaler(tmp_path / "small.png", output=path)
+    with pytest.raises(UsageError, match=r"^a picture must be a path"):
+        upscaler(path)
+
+
+def test_a_name_that_is_too_long_is_refused(upscaler: Upscaler, tmp_path: Path) -> None:
+    images.write(Picture(pixels=noise(9, 7, 3)), tmp_path / "small.png")
+    with pytest.raises(PictureError, match="cannot be written: File name too long"):
+        upscaler(tmp_path / "small.png", output=tmp_path / ("x" * 300 + ".png"))
+
+
+@pytest.mark.parametrize("strength", ["0.5", None, [1], -1, 2, float("nan")])
+def test_what_is_no_strength_is_refused(model: Model, strength: Any) -> None:
+    said = f"{strength:g}" if isinstance(strength, int | float) else repr(strength)
+    with pytest.raises(UsageError, match=rf"^strength must be from 0 to 1, not {re.escape(said)}$"):
+        Upscaler(model, strength=strength)
 
 
 def test_what_lies_beside_the_pixels_is_kept(upscaler: Upscaler) -> None:

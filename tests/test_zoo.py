@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crispen import zoo
-from crispen.errors import ModelError
+from crispen.errors import ModelError, UsageError
 from crispen.export import export_onnx
 from crispen.networks.generators import SRResNet
 from crispen.networks.polyphase import conv_of_shuffled
@@ -167,6 +168,23 @@ def test_a_bundled_model_is_found_by_name(bundled: Path) -> None:
     assert (model.weights, model.onnx) == (bundled / zoo.WEIGHTS, bundled / zoo.ONNX)
     assert (model.tail_context, model.int8) == (3, None)
     assert [model.card] == zoo.models()
+
+
+def test_a_bundled_model_is_found_by_its_card(bundled: Path) -> None:
+    (card,) = zoo.models()
+    assert zoo.find(card) == zoo.find("tiny")
+
+
+@pytest.mark.parametrize("name", [None, 4, b"tiny", ["tiny"]])
+def test_what_is_no_name_is_refused(name: Any) -> None:
+    with pytest.raises(UsageError, match=r"^a model must be a name, a path or a card, not ") as raised:
+        zoo.find(name)
+    assert str(raised.value).endswith(f"not {name!r}")
+
+
+def test_a_name_that_is_too_long_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"^x{300} cannot be read: File name too long$"):
+        zoo.find("x" * 300)
 
 
 def test_a_folder_is_found_by_its_path(folder: Path) -> None:

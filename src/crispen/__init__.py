@@ -55,7 +55,7 @@ def __getattr__(name: str) -> Any:
 
 def upscale(
     picture: Any,
-    model: str | Path = DEFAULT_MODEL,
+    model: str | Path | Card = DEFAULT_MODEL,
     *,
     output: str | Path | None = None,
     force: bool = False,
@@ -76,7 +76,7 @@ def upscale(
 
     Args:
         picture: a path, a PIL image, or an array (H, W) or (H, W, C) of uint8, uint16 or floats in [0, 1].
-        model: a bundled model's name (see `models`), or the path of a model.
+        model: a bundled model's name or card (see `models`), or the path of a model.
         output: for a path: where to write; by default ``NAME-x4.png`` beside the picture.
         force: for a path: overwrite what is there.
         scale: how many times larger; by default the model's own scale.
@@ -110,7 +110,7 @@ def upscale(
 
 
 def load(
-    model: str | Path = DEFAULT_MODEL,
+    model: str | Path | Card = DEFAULT_MODEL,
     *,
     strength: float = 1.0,
     ensemble: bool = False,

@@ -9,12 +9,16 @@ between the two passes: only with that do the results equal MATLAB's bit for bit
 from __future__ import annotations
 
 import math
-from typing import Any
+from numbers import Real
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crispen.errors import UsageError
+from crispen.errors import PictureError, UsageError
+
+MAX_SCALE = 2**31
+"""No format holds more pixels a side."""
 
 
 def resize(array: NDArray[Any], scale: float) -> NDArray[Any]:
@@ -28,20 +32,40 @@ def resize(array: NDArray[Any], scale: float) -> NDArray[Any]:
         (ceil(H·scale), ceil(W·scale)[, C]) of the same type; integers are rounded and clipped, floats are not.
 
     Raises:
-        UsageError: for a scale that is not positive, or an array of another shape or type.
+        UsageError: for a scale that is not positive or beyond `MAX_SCALE`, or an array of another shape or type.
+        PictureError: for a result that is too large for the memory.
     """
-    if not (math.isfinite(scale) and scale > 0):
-        raise UsageError(f"scale must be a positive number, not {scale}")
+    _check(array, scale)
+    height, width = array.shape[:2]
+    try:
+        new_shape = (_resized(height, scale), _resized(width, scale), *array.shape[2:])
+        np.empty(new_shape)  # so that what is much too large is refused before anything is computed
+        return _resize_axis(_resize_axis(array, scale, axis=0), scale, axis=1)
+    except (MemoryError, ValueError) as error:  # ValueError: more than any memory
+        raise PictureError(
+            f"there is too little memory to resize a picture of {width}x{height} pixels by {scale:g}"
+        ) from error
+
+
+def _check(array: object, scale: object) -> None:
+    if not (isinstance(scale, Real) and 0 < cast(float, scale) <= MAX_SCALE):
+        raise UsageError(f"scale must be a positive number, at most {MAX_SCALE}, not {scale!r}")
+    if not isinstance(array, np.ndarray):
+        raise UsageError(f"a picture to resize must be an array, not a {type(array).__name__}")
+    array = cast("NDArray[Any]", array)
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise UsageError(f"a picture to resize has shape (H, W) or (H, W, C), not {array.shape}")
     if array.dtype.name not in ("uint8", "uint16") and not np.issubdtype(array.dtype, np.floating):
         raise UsageError(f"a picture to resize is uint8, uint16 or floating, not {array.dtype}")
-    return _resize_axis(_resize_axis(array, scale, axis=0), scale, axis=1)
+
+
+def _resized(length: int, scale: float) -> int:
+    return math.ceil(length * scale - 1e-9)
 
 
 def _resize_axis(array: NDArray[Any], scale: float, *, axis: int) -> NDArray[Any]:
     length = array.shape[axis]
-    sources, weights = contributions(length, math.ceil(length * scale - 1e-9), scale)
+    sources, weights = contributions(length, _resized(length, scale), scale)
     shape = list(array.shape)
     shape[axis] = len(sources)
     total = np.zeros(shape, np.result_type(array.dtype, np.float64))

@@ -117,7 +117,7 @@ def default_output(path: str | os.PathLike[str], scale: int, *, size: Size = MOD
     """
     path = Path(path)
     subject = picture(path, format=None, max_megapixels=math.inf)  # who reads all of it looks at its size
-    return path.with_name(Naming(model="", scale=scale, wish=size)(subject))
+    return path.parent / Naming(model="", scale=scale, wish=size)(subject)
 
 
 def picture_ext(format: str | None) -> str:

@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispen import images, runtimes, tiling, zoo
-from crispen.errors import UsageError
+from crispen.errors import PictureError, UsageError
 from crispen.images import NO_OVERHANG, Header, Overhang, Picture
 from crispen.runtimes import Blend, Choice, Device, Precision, Runtime, RuntimeName
 from crispen.upscaling import memory, wrapping
@@ -148,7 +149,8 @@ class Upscaler:
             ModelError: for damaged files of the model.
         """
         if isinstance(picture, str | os.PathLike):
-            return self._enlarge_file(Path(cast(str, picture)), output=output, force=force, size=size)
+            path = _path(cast(object, picture), subject="a picture")
+            return self._enlarge_file(path, output=output, force=force, size=size)
         if output is not None or force:
             raise UsageError("output and force are for paths: other pictures are returned, not written")
         if isinstance(picture, Picture):
@@ -281,11 +283,17 @@ class Upscaler:
     ) -> Path:
         from crispen.upscaling import files  # which needs upscalers
 
-        if output is not None and not names_folder(output):
-            target = Path(output)
+        if names_folder(path):
+            raise PictureError(
+                f"{images.shown(path)} is a folder: give its pictures one by one, or all of it to crispen upscale"
+                " on the command line"
+            )
+        named = None if output is None else _path(output, subject="output")
+        if output is not None and named is not None and not names_folder(output):
+            target = named
         else:
             beside = default_output(path, self.scale, size=size)
-            target = beside if output is None else Path(output, beside.name)
+            target = beside if named is None else named / beside.name
         files.enlarge_file(path, target, self, wishes=files.Wishes(size=size), force=force)
         return target
 
@@ -309,8 +317,7 @@ def blend_towards(model: Model, strength: float) -> Blend | None:
     Raises:
         UsageError: for a strength beyond [0, 1], or a model whose card names no such model.
     """
-    if not 0 <= strength <= 1:
-        raise UsageError(f"strength must be from 0 to 1, not {strength:g}")
+    _check_strength(strength)
     if strength == 1:
         return None
     if model.card is None or not model.card.faithful:
@@ -322,7 +329,26 @@ def blend_towards(model: Model, strength: float) -> Blend | None:
 
 def names_folder(output: str | os.PathLike[str]) -> bool:
     """Tell whether an output is meant as a folder: it is one, or ends with a slash."""
-    return Path(output).is_dir() or os.fspath(output).endswith(("/", os.sep))
+    folder = os.path.isdir(output)  # noqa: PTH112  # Path's raises where none may look
+    return folder or os.fspath(output).endswith(("/", os.sep))
+
+
+def _path(value: object, *, subject: str) -> Path:
+    """Take a path that somebody gave. Raises `UsageError` for what is none, as bytes."""
+    try:
+        path = Path(cast(str, value))
+    except TypeError:
+        path = None
+    if path is None or "\0" in str(path):
+        raise UsageError(f"{subject} must be a path, not {value!r}")
+    return path
+
+
+def _check_strength(strength: object) -> None:
+    if not isinstance(strength, Real):
+        raise UsageError(f"strength must be from 0 to 1, not {strength!r}")
+    if not 0 <= cast(float, strength) <= 1:
+        raise UsageError(f"strength must be from 0 to 1, not {float(strength):g}")
 
 
 def _check_tile(tile: object) -> None:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crispen.errors import ModelError
+from crispen.errors import ModelError, UsageError
 from crispen.zoo import metadata
 from crispen.zoo.card import Architecture, Card, Files, Measured, Training, parse_architecture, read_card
 
@@ -79,24 +79,31 @@ def models() -> list[Card]:
     return sorted((read_card(path) for path in BUNDLED.glob(f"*/{CARD}")), key=lambda card: card.name)
 
 
-def find(name_or_path: str | os.PathLike[str]) -> Model:
+def find(name_or_path: str | os.PathLike[str] | Card) -> Model:
     """Find a model.
 
     Args:
-        name_or_path: a bundled model's name; a folder with a card, or such as `crispen.export.export_model`
+        name_or_path: a bundled model's name or card; a folder with a card, or such as `crispen.export.export_model`
             makes; a ``.safetensors``, ``.onnx`` or ``.xml`` file that crispen wrote.
 
     Raises:
+        UsageError: for what is none of these.
         ModelError: for an unknown name, with the nearest known one; and for files that are no model.
     """
-    path = Path(name_or_path)
+    if isinstance(name_or_path, Card):
+        name_or_path = name_or_path.name
+    try:
+        path = Path(name_or_path)
+    except TypeError:
+        raise UsageError(f"a model must be a name, a path or a card, not {name_or_path!r}") from None
     known = [folder.parent.name for folder in sorted(BUNDLED.glob(f"*/{CARD}"))]
     if str(name_or_path) in known:
         return _from_folder(BUNDLED / path)
-    if path.is_dir():
-        return _from_folder(path)
-    if path.is_file():
-        return _from_file(path)
+    with _reading(path):
+        if path.is_dir():
+            return _from_folder(path)
+        if path.is_file():
+            return _from_file(path)
     close = difflib.get_close_matches(str(name_or_path), known, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     choices = ", ".join([*known, "a folder or a file"])
