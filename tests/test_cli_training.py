@@ -13,6 +13,7 @@ from crispen.cli import app
 from crispen.cli.training import (
     _resuming_command as resuming_command,  # pyright: ignore[reportPrivateUsage]  # without a torchrun
 )
+from crispen.training import data_check
 
 RECIPE = """
 title = "tiny"
@@ -108,6 +109,22 @@ def test_runs_are_drawn_together() -> None:
     assert "not the folder of a training run" in run("plot", "photos", code=2)
 
 
+def test_a_plot_replaces_nothing_but_the_runs_own_without_force() -> None:
+    run("train", "tiny.toml", "--data", "photos", "--run-dir", "a")
+    before = Path("photos/0.png").read_bytes()
+    out = run("plot", "a", "-o", "photos/0.png", code=1)
+    assert "photos/0.png exists already; it is replaced only with force" in out
+    assert Path("photos/0.png").read_bytes() == before
+    run("plot", "a", "-o", "photos/0.png", "--force")
+    assert Path("photos/0.png").read_bytes() != before
+    own = Path("a/training.png")
+    own.write_bytes(b"an older one")
+    assert run("plot", "a").strip() == str(own)
+    assert images.read(own).width == 1600
+    assert run("plot", "a", "a").strip() == "training.png"
+    assert "exists already" in run("plot", "a", "a", code=1)
+
+
 def test_a_typo_in_a_recipe_is_one_sentence() -> None:
     Path("typo.toml").write_text(RECIPE + "learning_rat = 1")
     out = run("train", "typo.toml", "--data", "photos", code=1)
@@ -136,3 +153,29 @@ def test_data_is_checked() -> None:
     report = json.loads(Path("report.json").read_text())
     assert report["pictures"] == 3
     assert [leak["name"] for leak in report["leaks"]] == ["photos/1.png"]
+
+
+def test_a_report_on_data_replaces_nothing_without_force_and_never_what_it_is_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And says so before any picture is looked at."""
+    monkeypatch.setattr(data_check, "read_samples", lambda *_, **__: pytest.fail("all is read first"))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    Path("mine.txt").write_text("mine")
+    Path("benchmark").mkdir()
+    Path("benchmark/bird.png").write_bytes(Path("photos/1.png").read_bytes())
+    Path("link.json").symlink_to("photos/1.png")
+    check = "data", "check", "photos", "--benchmark", "benchmark", "--json"
+    for path in ("mine.txt", "photos/0.png"):
+        assert f"{path} exists already; it is replaced only with force" in run(*check, path, code=1)
+    for path in ("photos/0.png", "link.json", "benchmark/bird.png"):
+        out = run(*check, path, "--force", code=1)
+        assert f"{path} cannot be written: it is one of the files to check" in out
+    assert images.read(Path("photos/1.png")).width == 48
+    assert "there is no folder" in run(*check, "nowhere/report.json", code=1)
+    assert Path("mine.txt").read_text() == "mine"
+
+
+def test_a_report_on_data_is_replaced_with_force() -> None:
+    Path("report.json").write_text("mine")
+    run("data", "check", "photos", "--json", "report.json", "--force")
+    assert json.loads(Path("report.json").read_text())["pictures"] == 2

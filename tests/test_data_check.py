@@ -194,6 +194,10 @@ def test_a_long_list_is_shortened_for_people(photos: Path) -> None:
     assert lines[-1] == "  and 5 more"
 
 
+def test_a_benchmark_may_be_named_by_a_text(photos: Path, benchmark: Path) -> None:
+    assert check_data([str(photos)], benchmarks=[str(benchmark)]).result.benchmark_pictures == 3
+
+
 def test_a_check_tells_how_far_it_is(photos: Path) -> None:
     check = check_data([photos])
     assert check.total == 4

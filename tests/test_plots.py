@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from crispen import images
-from crispen.errors import MissingExtra, UsageError
+from crispen.errors import MissingExtra, TrainingError, UsageError
 from crispen.training import plots
 from crispen.training.plots import By, plot_runs
 
@@ -75,6 +75,31 @@ def test_a_panel_for_each_quantity_that_is_logged(tmp_path: Path) -> None:
         "Pixel loss", "Discriminator loss", "D(real) and D(fake)", "PSNR, validation", "Learning rate",
         "something new",
     ]  # fmt: skip
+
+
+def test_every_loss_of_a_run_has_a_title_and_says_what_it_counts(tmp_path: Path) -> None:
+    """The pixel loss may be one of several, so that its unit is said for each."""
+    losses = "pixel", "perceptual", "grid", "texture", "total_variation", "adversarial", "feature_matching"
+    line: Line = {"stage": "gan", "step": 1, "learning_rate": 1.0} | {f"{loss}_loss": 1.0 for loss in losses}
+    panels = draw([make_run(tmp_path / "run", [line])])
+    assert list(panels) == [
+        "Pixel loss", "Perceptual loss", "Grid loss", "Texture loss", "Total variation loss", "Adversarial loss",
+        "Feature matching loss", "Learning rate",
+    ]  # fmt: skip
+    assert panels["Pixel loss"].get_ylabel() == "mean over pixels; psnr: dB"
+    assert all(axes.get_ylabel() for title, axes in panels.items() if title != "Learning rate")
+
+
+def test_an_older_file_is_replaced_with_force_only_but_for_the_runs_own(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", two_stages())
+    output = tmp_path / "a.png"
+    output.write_bytes(b"mine")
+    with pytest.raises(TrainingError, match=r"a\.png exists already; it is replaced only with force$"):
+        plot_runs([run], output)
+    assert output.read_bytes() == b"mine"
+    assert plot_runs([str(run)], str(output), force=True) == output
+    for _ in range(2):
+        plot_runs([run], run / "training.png")
 
 
 def test_stages_stand_one_after_another(tmp_path: Path) -> None:
@@ -171,7 +196,7 @@ def test_logs_of_the_first_version_are_drawn_but_not_by_epoch(tmp_path: Path, by
     run = make_run(tmp_path / "old", two_stages(epochs=False))
     plot_runs([run], tmp_path / "old.png", by=by)
     with pytest.raises(UsageError, match="does not count epochs: plot it by step or hours"):
-        plot_runs([run], tmp_path / "old.png", by="epoch")
+        plot_runs([run], tmp_path / "epochs.png", by="epoch")
 
 
 def test_what_cannot_be_plotted_is_said_in_a_sentence(tmp_path: Path) -> None:

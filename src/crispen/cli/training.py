@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from crispen.cli.options import ForceOption
 from crispen.cli.root import INTERRUPTED, app
 from crispen.cli.screen import bars, follow, show
 from crispen.errors import UsageError, require
@@ -167,19 +168,27 @@ def show_schema() -> None:
 @app.command()
 def plot(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG file to write.")] = Path(
-        "training.png"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The PNG file to write.",
+            show_default="training.png, in the run's folder; of several runs, here",
+        ),
+    ] = None,
     by: Annotated[Literal["step", "epoch", "hours"], typer.Option(help="What runs along the axis.")] = "step",
+    force: ForceOption = False,
 ) -> None:
     """Draw the curves of training runs.
 
     Losses, D(real) and D(fake), PSNR, learning rate and speed of one run, or of several over each other.
     """
     require("matplotlib", purpose="plotting")
-    from crispen.training.plots import plot_runs
+    from crispen.training.plots import NAME, plot_runs
 
-    typer.echo(str(plot_runs(runs, output, by=by)))
+    folder = runs[0] if len(runs) == 1 else Path()
+    typer.echo(str(plot_runs(runs, output or folder / NAME, by=by, force=force)))
 
 
 data_app = typer.Typer(no_args_is_help=True, help="Look after training data.")
@@ -204,16 +213,21 @@ def check(
         ),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="A file for the report.", show_default=False)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing report.")] = False,
 ) -> None:
     """Report sizes, unreadable files, duplicates, and pictures that overlap a benchmark.
 
     The exit code is 1 where anything is wrong.
     """
     _require_training("checking training data")
+    from crispen.evaluation import check_report_path
     from crispen.training.data_check import check_data
     from crispen.training.run_log import write_whole
 
     checking = check_data(paths, benchmarks=benchmark or [])
+    if json is not None:
+        check_report_path(json, force=force)
+        checking.check_apart(json)
     follow(checking, total=checking.total, label="checking")
     for line in checking.result.to_lines():
         typer.echo(line)
@@ -272,12 +286,12 @@ def _launcher() -> list[str]:
 
 
 def _plot_run(run_dir: Path) -> None:
-    from crispen.training.plots import plot_runs
-    from crispen.training.run_log import NAME
+    from crispen.training import run_log
+    from crispen.training.plots import NAME, plot_runs
 
-    log = run_dir / NAME
+    log = run_dir / run_log.NAME
     if log.is_file() and log.stat().st_size:  # a run that was stopped early may have no line yet
-        plot_runs([run_dir], run_dir / "training.png")
+        plot_runs([run_dir], run_dir / NAME)
 
 
 def _follow_decoding(drawn: Bars, pictures: Iterable[object], total: int | None) -> None:

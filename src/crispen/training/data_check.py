@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from crispen.errors import DataError
 from crispen.training.matching import SAME, Gallery, same_aspect, thumbnail, to_gray
+from crispen.training.places import LocalPlace
 from crispen.training.records import Bytes
 from crispen.training.sources import (
     File,
@@ -124,19 +125,28 @@ class DataCheck:
     It can be walked through once.
     """
 
-    def __init__(self, sources: Sequence[Source], *, benchmarks: Sequence[Path], purpose: Purpose) -> None:
-        self._sources, self._benchmarks = sources, benchmarks
+    def __init__(
+        self, sources: Sequence[Source], *, benchmarks: Sequence[str | Path], purpose: Purpose
+    ) -> None:
+        self._sources, self._benchmarks = sources, [Path(path) for path in benchmarks]
         self._purpose: Purpose = purpose
         self._files = find_files(sources, purpose=purpose)
         self.total = count_pictures(self._files, purpose=purpose)
         """How many pictures there are to look at; None where only reading everything would tell."""
-        self._benchmark_files = _find_benchmarks(benchmarks)
+        self._benchmark_files = _find_benchmarks(self._benchmarks)
         self._benchmark_pictures = 0
         self._seen = _Seen()
         self._remaining = self._look()
 
     def __iter__(self) -> Iterator[str]:
         return self._remaining
+
+    def check_apart(self, path: Path) -> None:
+        """Raise `DataError` for a report that would replace one of the files that are looked at."""
+        files = (*self._files, *self._benchmark_files)
+        places = [place for file in files for place in (file.place, file.labels) if place]
+        if LocalPlace(path).identity() in {place.identity() for place in places}:
+            raise DataError(f"{path} cannot be written: it is one of the files to check")
 
     @property
     def result(self) -> DataReport:
@@ -180,7 +190,7 @@ class DataCheck:
 
 
 def check_data(
-    sources: Sequence[Source], *, benchmarks: Sequence[Path] = (), purpose: Purpose = "train"
+    sources: Sequence[Source], *, benchmarks: Sequence[str | Path] = (), purpose: Purpose = "train"
 ) -> DataCheck:
     """Look for what is wrong with training data: unreadable files, duplicates, pictures that are measured on.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crispen.errors import UsageError, require
+from crispen.errors import TrainingError, UsageError, require
 from crispen.training.run_log import Entry, read_log, write_whole
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 By = Literal["step", "epoch", "hours"]
 Values = NDArray[np.float64]
+
+NAME = "training.png"
+"""Of a run's own plot, in its folder."""
 
 COLUMNS = 3
 RUNS_PER_LINE = 6
@@ -67,8 +70,10 @@ class Panel:
 
 
 PANELS = (
-    Panel("Pixel loss", "mean over pixels in [0, 1]", ("pixel_loss",), logarithmic=True),
+    Panel("Pixel loss", "mean over pixels; psnr: dB", ("pixel_loss",), logarithmic=True),
     Panel("Perceptual loss", "distance of features", ("perceptual_loss",), logarithmic=True),
+    Panel("Grid loss", "variance between places", ("grid_loss",), logarithmic=True),
+    Panel("Texture loss", "difference of amplitudes", ("texture_loss",), logarithmic=True),
     Panel("Total variation loss", "loss", ("total_variation_loss",), logarithmic=True),
     Panel("Adversarial loss", "loss", ("adversarial_loss",), logarithmic=True),
     Panel("Feature matching loss", "distance of features", ("feature_matching_loss",), logarithmic=True),
@@ -117,13 +122,16 @@ class RunCurves:
     """Where on the x axis each stage after the first begins."""
 
 
-def plot_runs(run_dirs: Sequence[Path], output: Path, *, by: By = "step") -> Path:
+def plot_runs(
+    run_dirs: Sequence[str | Path], output: str | Path, *, by: By = "step", force: bool = False
+) -> Path:
     """Draw losses, D(real) and D(fake), validation and learning rate of one or more runs.
 
     Args:
         run_dirs: folders of runs, also of running ones.
-        output: the PNG to write, 1600 pixels wide; an older one is replaced.
+        output: the PNG to write, 1600 pixels wide.
         by: what runs along the x axis: steps, epochs, or hours of training (pauses left out), over all stages.
+        force: whether a file that is there already may be replaced; ``training.png`` in a run's folder always may.
 
     Returns:
         ``output``.
@@ -132,11 +140,15 @@ def plot_runs(run_dirs: Sequence[Path], output: Path, *, by: By = "step") -> Pat
         UsageError: for no folder, one without a log or with an empty one, an output that is not called .png, or epochs
             where a log has none.
         DataError: for a damaged log.
-        TrainingError: where the output cannot be written.
+        TrainingError: where the output exists already or cannot be written.
         MissingExtra: where matplotlib is not installed.
     """
+    run_dirs, output = [Path(run_dir) for run_dir in run_dirs], Path(output)
     if output.suffix.lower() != ".png":
         raise UsageError(f"plots are written as PNG, so the output must be called ….png, not {output.name}")
+    own = [(run_dir / NAME).resolve() for run_dir in run_dirs]
+    if output.exists() and not force and output.resolve() not in own:
+        raise TrainingError(f"{output} exists already; it is replaced only with force")
     require("matplotlib", purpose="plotting")
     figure = _draw(_load_runs(run_dirs, by), by)
     write_whole(output, _to_png(figure))
