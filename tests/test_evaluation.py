@@ -6,7 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -202,6 +202,34 @@ def test_enlarged_pictures_are_saved(folder: Path, tmp_path: Path) -> None:
         evaluate(bicubic(4), open_benchmark(folder, scale=4), save=folder / "a.png" / "sr")
 
 
+def test_nothing_is_written_that_the_benchmark_would_take_for_its_own(tmp_path: Path) -> None:
+    """The next evaluation would measure it, too."""
+    hr, lr = tmp_path / "hr", tmp_path / "lr"
+    write(hr / "a.jpg", picture(0, 32, 28))
+    write(lr / "ax4.jpg", picture(1, 8, 7))
+    (tmp_path / "linked").symlink_to(hr)
+    benchmark = open_benchmark(hr, scale=4, lr_folder=lr)
+    for save in (hr, lr, tmp_path / "linked"):
+        with pytest.raises(DataError, match=r"a\.png cannot be written: it would become a picture of the"):
+            evaluate(bicubic(4), benchmark, save=save, force=True)
+        with pytest.raises(DataError, match=r"sheet\.webp cannot be written: it would become a picture of"):
+            benchmark.check_apart(save / "sheet.webp")
+    benchmark.check_apart(hr / "report.json", hr / "below" / "sheet.png", tmp_path / "sheet.png")
+    assert [path.name for folder in (hr, lr) for path in folder.iterdir()] == ["a.jpg", "ax4.jpg"]
+
+
+def test_paths_may_be_texts(folder: Path, tmp_path: Path) -> None:
+    benchmark = open_benchmark(str(folder), scale=4)
+    assert [pair.name for pair in benchmark] == ["a", "b", "c"]
+    report = evaluate(bicubic(4), benchmark, save=str(tmp_path / "sr")).result
+    write_report(report, str(tmp_path / "report.json"))
+    for pair in benchmark:
+        write(tmp_path / "lr" / f"{pair.name}.png", pair.lr)
+    given = open_benchmark(str(folder), scale=4, lr_folder=str(tmp_path / "lr"))
+    assert evaluate(bicubic(4), given).result.scores == report.scores
+    assert sorted(path.name for path in (tmp_path / "sr").iterdir()) == ["a.png", "b.png", "c.png"]
+
+
 def test_the_report_says_how_it_was_measured(folder: Path, tmp_path: Path) -> None:
     report = evaluate(bicubic(4), open_benchmark(folder, scale=4)).result
     write_report(report, tmp_path / "report.json")
@@ -262,8 +290,11 @@ def test_the_protocol_tells_all_that_varies() -> None:
         standard(4, downsampling="given folder"),
     ]
     assert len({protocol.describe() for protocol in protocols}) == len(protocols)
-    with pytest.raises(UsageError, match="crop_border"):
-        Protocol(scale=4, crop_border=-1)
+    for crop_border in (-1, 1.5):
+        with pytest.raises(UsageError, match="crop_border must be a whole number"):
+            Protocol(scale=4, crop_border=cast(int, crop_border))
+    with pytest.raises(UsageError, match="scale must be a whole number"):
+        standard(cast(int, 2.5))
 
 
 # What follows measures the field's own pictures, where a checkout has them.

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from crispen.errors import UsageError
-from crispen.evaluation import psnr, ssim
+from crispen.evaluation import psnr, ssim, texture_energy
 
 Picture = NDArray[Any]
 CHANNELS: tuple[Literal["luma", "rgb"], ...] = ("luma", "rgb")
@@ -151,14 +152,25 @@ def test_inputs_are_left_alone() -> None:
         (np.full((16, 16), np.nan), np.full((16, 16), np.nan), {}, r"must lie in \[0, 1\]"),
         (np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8), {"crop_border": -1}, "crop_border"),
         (np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8), {"crop_border": 8}, "crop_border"),
+        (np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8), {"crop_border": 1.5}, "a whole number"),
         (np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8), {"channel": "hue"}, "'luma' or 'rgb'"),
+        ("sr.png", "hr.png", {}, "must be arrays or PIL images, not str"),
+        ([[0]], [[0]], {}, "must be arrays or PIL images, not list"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(
-    metric: Any, sr: Picture, hr: Picture, options: dict[str, Any], message: str
+    metric: Any, sr: Any, hr: Any, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
         metric(sr, hr, **options)
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, texture_energy])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pil_images_are_taken_for_the_arrays_that_they_are(metric: Any, channels: int) -> None:
+    sr, hr = (picture.squeeze() for picture in noisy_pair(9, channels=channels))
+    assert metric(Image.fromarray(sr), Image.fromarray(hr)) == metric(sr, hr)
+    assert metric(Image.fromarray(sr), hr) == metric(sr, hr)
 
 
 def test_ssim_needs_room_for_its_window() -> None:

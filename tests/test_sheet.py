@@ -206,6 +206,15 @@ def test_the_command_writes_a_sheet(folder: Path, tiny_model: Path, tmp_path: Pa
     assert images.read(path).pixels.shape[1] < crops[1]
 
 
+def test_a_sheet_does_not_go_among_the_pictures(folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    command = ["evaluate", "--benchmark", str(folder), "--model", "bicubic", "--force"]
+    result = CliRunner().invoke(app, [*command, "--sheet", str(folder / "sheet.png")])
+    assert result.exit_code == 1
+    assert "cannot be written: it would become a picture of the benchmark" in result.stderr
+    assert sorted(folder.iterdir()) == before
+
+
 def test_against_needs_a_sheet(folder: Path) -> None:
     result = CliRunner().invoke(app, ["evaluate", "--benchmark", str(folder), "--against", "bicubic"])
     assert result.exit_code == 2

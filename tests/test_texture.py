@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from crispen import resize
 from crispen.errors import MissingExtra, ModelError, UsageError
@@ -160,6 +161,21 @@ def test_other_pictures_are_refused(distance: FeatureDistance) -> None:
     for sr, hr in ((picture[:-1], picture), (picture.astype(np.float32), picture), (gray, gray)):
         with pytest.raises(UsageError, match=r"one shape \(H, W, 3\) and be uint8"):
             distance(sr, hr)
+
+
+def test_pictures_too_small_for_the_network_are_refused(distance: FeatureDistance) -> None:
+    picture = noise(0)[:4, :5]
+    with pytest.raises(UsageError, match=r"^squeezenet cannot compare pictures of 5×4 pixels: "):
+        distance(picture, picture)
+
+
+def test_weights_and_pictures_come_in_other_forms_too(distance: FeatureDistance, weights: Path) -> None:
+    """The path as a text, the pictures as PIL's."""
+    again = FeatureDistance(str(weights), network="squeezenet", layers=["conv1", "fire3"])
+    sr, hr = noise(1), noise(2)
+    assert again(Image.fromarray(sr), Image.fromarray(hr)) == distance(sr, hr)
+    with pytest.raises(UsageError, match="must be arrays or PIL images, not str"):
+        distance("sr.png", "hr.png")  # pyright: ignore[reportArgumentType]  # what is refused
 
 
 def test_missing_weights_and_torch_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ gray pictures become RGB ones of three equal channels, as the field does it.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -70,12 +69,16 @@ class Benchmark:
             lr = self._make_lr(hr) if self.lr_paths is None else self._read_lr(self.lr_paths[index], hr=hr)
             yield Pair(name=hr_path.stem, lr=lr, hr=hr)
 
-    def check_apart(self, *written: Path) -> None:
-        """Raise `DataError` for a file that would replace one of these pictures."""
-        pictures = {os.path.realpath(path) for path in (*self.hr_paths, *(self.lr_paths or ()))}
+    def check_apart(self, *written: str | Path) -> None:
+        """Raise `DataError` for a file that would replace one of these pictures, or be taken for one from then on."""
+        paths = (*self.hr_paths, *(self.lr_paths or ()))
+        pictures, folders = {path.resolve() for path in paths}, {path.parent.resolve() for path in paths}
         for path in written:
-            if os.path.realpath(path) in pictures:
+            target = Path(path).resolve()
+            if target in pictures:
                 raise DataError(f"{path} cannot be written: it is a picture of the benchmark")
+            if target.parent in folders and target.suffix.lower() in images.READ_SUFFIXES:
+                raise DataError(f"{path} cannot be written: it would become a picture of the benchmark")
 
     def _make_lr(self, hr: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.reduction is not None:
@@ -94,7 +97,11 @@ class Benchmark:
 
 
 def open_benchmark(
-    folder: Path, *, scale: int, lr_folder: Path | None = None, reduction: Reduction | None = None
+    folder: str | Path,
+    *,
+    scale: int,
+    lr_folder: str | Path | None = None,
+    reduction: Reduction | None = None,
 ) -> Benchmark:
     """List the pictures of ``folder`` in the order of their names, under the standard protocol.
 
@@ -108,7 +115,7 @@ def open_benchmark(
             bicubic ``imresize``.
 
     Raises:
-        UsageError: for a scale below 1, or for both a folder and a way to make them.
+        UsageError: for a scale that is no whole number of at least 1, or for both a folder and a way to make them.
         DataError: for a folder that is missing, cannot be read or holds no pictures, two pictures of one name, or
             lr pictures that are missing.
     """
@@ -119,7 +126,7 @@ def open_benchmark(
     hr_paths = _pictures(folder)
     lr_paths = _match(hr_paths, _pictures(lr_folder), scale=scale) if lr_folder else None
     return Benchmark(
-        name=folder.resolve().name,
+        name=Path(folder).resolve().name,
         protocol=protocol,
         hr_paths=hr_paths,
         lr_paths=lr_paths,
@@ -127,9 +134,9 @@ def open_benchmark(
     )
 
 
-def _pictures(folder: Path) -> tuple[Path, ...]:
+def _pictures(folder: str | Path) -> tuple[Path, ...]:
     """The pictures of a folder, by whose names but for the suffix one is found in another folder."""
-    paths = images.in_folder(folder)
+    paths = images.in_folder(Path(folder))
     by_name: dict[str, Path] = {}
     for path in paths:
         if by_name.setdefault(path.stem, path) is not path:

@@ -20,13 +20,18 @@ structural similarity", IEEE TIP 2004, in the form of their MATLAB ``ssim_index`
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crispen import images
 from crispen.errors import UsageError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+Comparable: TypeAlias = "NDArray[Any] | Image.Image"
 Channel = Literal["luma", "rgb"]
 Plane = NDArray[np.float64]
 
@@ -40,11 +45,11 @@ LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966]) / 255
 """BT.601's, of red, green and blue in 8 bits, as in MATLAB's rgb2ycbcr."""
 
 
-def psnr(sr: NDArray[Any], hr: NDArray[Any], *, crop_border: int = 0, channel: Channel = "luma") -> float:
+def psnr(sr: Comparable, hr: Comparable, *, crop_border: int = 0, channel: Channel = "luma") -> float:
     """Peak signal-to-noise ratio in dB; infinite for equal pictures.
 
     Args:
-        sr: (H, W), (H, W, 1) or (H, W, 3) of uint8, uint16, or floating in [0, 1].
+        sr: (H, W), (H, W, 1) or (H, W, 3) of uint8, uint16, or floating in [0, 1]; or a PIL image.
         hr: what ``sr`` is measured against, of the same shape and type.
         crop_border: how many pixels to leave out along every edge.
         channel: "luma", or "rgb" for the error over all channels.
@@ -57,7 +62,7 @@ def psnr(sr: NDArray[Any], hr: NDArray[Any], *, crop_border: int = 0, channel: C
     return 10 * math.log10(DATA_RANGE**2 / mean_squared_error) if mean_squared_error else math.inf
 
 
-def ssim(sr: NDArray[Any], hr: NDArray[Any], *, crop_border: int = 0, channel: Channel = "luma") -> float:
+def ssim(sr: Comparable, hr: Comparable, *, crop_border: int = 0, channel: Channel = "luma") -> float:
     """Mean structural similarity, at most 1, which is reached by equal pictures.
 
     The window is Gaussian, 11×11 with σ = 1.5, and kept wholly inside the picture; with "rgb" the result is
@@ -103,10 +108,24 @@ def _blur_down(plane: Plane) -> Plane:
     return total
 
 
-def _comparable(
-    sr: NDArray[Any], hr: NDArray[Any], *, crop_border: int, channel: Channel
-) -> tuple[Plane, Plane]:
+def as_array(picture: Comparable) -> NDArray[Any]:
+    """What is to be measured as an array (H, W) or (H, W, C); `UsageError` for what is neither that nor a PIL image."""
+    if images.is_pil(picture):
+        array = images.to_array(images.from_pil(cast("Image.Image", picture)))
+        return array[..., 0] if array.shape[2] == 1 else array
+    if not isinstance(picture, np.ndarray):
+        raise UsageError(f"sr and hr must be arrays or PIL images, not {type(picture).__name__}")
+    return picture
+
+
+def is_whole(number: float) -> bool:
+    """Whether a number can count something."""
+    return isinstance(number, int | np.integer)
+
+
+def _comparable(sr: Comparable, hr: Comparable, *, crop_border: int, channel: Channel) -> tuple[Plane, Plane]:
     """Both pictures as what is measured: (1 or 3, H, W) in 0..255, without their borders."""
+    sr, hr = as_array(sr), as_array(hr)
     _check(sr, hr, crop_border=crop_border, channel=channel)
     height, width = hr.shape[:2]
     inner = np.s_[crop_border : height - crop_border, crop_border : width - crop_border]
@@ -122,10 +141,10 @@ def _check(sr: NDArray[Any], hr: NDArray[Any], *, crop_border: int, channel: Cha
         raise UsageError(f"sr and hr must have shape (H, W), (H, W, 1) or (H, W, 3), not {hr.shape}")
     if channel not in ("luma", "rgb"):
         raise UsageError(f"channel must be 'luma' or 'rgb', not {channel!r}")
-    if crop_border < 0 or 2 * crop_border >= min(hr.shape[:2]):
+    if not is_whole(crop_border) or crop_border < 0 or 2 * crop_border >= min(hr.shape[:2]):
         raise UsageError(
-            f"crop_border must leave some of {hr.shape[1]}×{hr.shape[0]} pixels and not be negative, "
-            f"but is {crop_border}"
+            f"crop_border must be a whole number that leaves some of {hr.shape[1]}×{hr.shape[0]} pixels and is not "
+            f"negative, but is {crop_border}"
         )
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crispen.errors import UsageError, require
+from crispen.evaluation.metrics import Comparable, as_array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +51,7 @@ class FeatureDistance:
 
     def __init__(
         self,
-        source: Path | None = None,
+        source: str | Path | None = None,
         *,
         network: str = "squeezenet-torchvision",
         layers: Sequence[str] = SQUEEZENET_LAYERS,
@@ -58,16 +59,18 @@ class FeatureDistance:
         require("torch", purpose="a distance between features")
         from crispen.networks.features import load_features
 
-        self._extractor = load_features(network, layers=layers, source=source)
-        self._layers = tuple(layers)
+        self._extractor = load_features(
+            network, layers=layers, source=None if source is None else Path(source)
+        )
+        self._network, self._layers = network, tuple(layers)
         self.description = f"unweighted feature distance of {network} ({', '.join(layers)})"
         """What was measured, in words, for a table's caption."""
 
-    def __call__(self, sr: NDArray[Any], hr: NDArray[Any]) -> float:
+    def __call__(self, sr: Comparable, hr: Comparable) -> float:
         """Sum over the layers of the mean over all places of the squared difference of unit features.
 
         Args:
-            sr: (H, W, 3) of uint8.
+            sr: (H, W, 3) of uint8, or a PIL image.
             hr: what ``sr`` is measured against, of the same shape.
 
         Returns:
@@ -78,13 +81,26 @@ class FeatureDistance:
         """
         import torch
 
+        from crispen.networks.features.weights import reason_of
+
+        sr, hr = as_array(sr), as_array(hr)
         if sr.shape != hr.shape or hr.shape[2:] != (3,) or not (sr.dtype == hr.dtype == np.uint8):
             raise UsageError(
                 "sr and hr must both have one shape (H, W, 3) and be uint8, "
                 f"not {sr.shape} {sr.dtype} and {hr.shape} {hr.dtype}"
             )
         with torch.inference_mode():
-            sr_features, hr_features = self._extractor(_batch(sr)), self._extractor(_batch(hr))
+            try:
+                sr_features, hr_features = self._extractor(_batch(sr)), self._extractor(_batch(hr))
+            except (
+                RuntimeError,
+                ValueError,
+                AssertionError,
+            ) as error:  # where nothing is left in a deep layer
+                size = f"{hr.shape[1]}×{hr.shape[0]}"
+                raise UsageError(
+                    f"{self._network} cannot compare pictures of {size} pixels: {reason_of(error)}"
+                ) from error
             return sum(_difference(sr_features[layer], hr_features[layer]) for layer in self._layers)
 
 
@@ -92,7 +108,7 @@ def _batch(picture: NDArray[np.uint8]) -> Tensor:
     """(1, 3, H, W) in [0, 1]."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
+    return torch.tensor(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
 
 
 def _difference(sr: Tensor, hr: Tensor) -> float:

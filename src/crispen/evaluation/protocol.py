@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from crispen.errors import UsageError
-from crispen.evaluation.metrics import Channel
+from crispen.evaluation.metrics import Channel, is_whole
 
 BICUBIC, GIVEN = "MATLAB imresize bicubic", "given folder"
 """Where lr usually comes from."""
@@ -40,10 +40,10 @@ class Protocol:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
-        if self.scale < 1:
+        if not is_whole(self.scale) or self.scale < 1:
             raise UsageError(f"scale must be a whole number of at least 1, not {self.scale}")
-        if self.crop_border < 0:
-            raise UsageError(f"crop_border must not be negative, but is {self.crop_border}")
+        if not is_whole(self.crop_border) or self.crop_border < 0:
+            raise UsageError(f"crop_border must be a whole number of at least 0, not {self.crop_border}")
 
     @property
     def colours(self) -> str:

@@ -158,7 +158,7 @@ def evaluate(
     method: Method,
     benchmark: Benchmark,
     *,
-    save: Path | None = None,
+    save: str | Path | None = None,
     force: bool = False,
     beside: Method | None = None,
 ) -> Evaluation:
@@ -176,7 +176,7 @@ def evaluate(
 
     Raises:
         UsageError: for scales that differ.
-        DataError: for a ``save`` that cannot be made or written to, or that is the benchmark itself.
+        DataError: for a ``save`` that cannot be made or written to, or that is a folder of the benchmark itself.
         PictureError: for a picture in ``save`` that exists already. Iterating raises what reading the
             benchmark and the method raise.
     """
@@ -186,6 +186,7 @@ def evaluate(
                 f"scale must be {measured.scale}, as {measured.name} enlarges by it,"
                 f" not {benchmark.protocol.scale}"
             )
+    save = None if save is None else Path(save)
     if save is not None:
         _make_folder(save)
         results = [save / f"{hr_path.stem}.png" for hr_path in benchmark.hr_paths]
@@ -195,15 +196,17 @@ def evaluate(
     return Evaluation(method, benchmark, save=save, beside=beside)
 
 
-def write_report(report: Report, path: Path, *, force: bool = False) -> None:
+def write_report(report: Report, path: str | Path, *, force: bool = False) -> None:
     """Write a report as JSON, whole or not at all; what it raises is what `check_report_path` raises."""
+    path = Path(path)
     check_report_path(path, force=force)
     with published(path, error=DataError) as temporary:
         temporary.write_text(report.to_json(), encoding="utf-8")
 
 
-def check_report_path(path: Path, *, force: bool = False) -> None:
-    """Raise `DataError` where no report can be written, before the pictures are measured."""
+def check_report_path(path: str | Path, *, force: bool = False) -> None:
+    """Raise `DataError` where no report can be written, before the pictures are looked at."""
+    path = Path(path)
     if path.is_dir():
         raise DataError(f"{path} is a folder, so no report can be written there")
     check_replaceable(path, error=DataError)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispen.errors import UsageError
-from crispen.evaluation.metrics import LUMA_WEIGHTS
+from crispen.evaluation.metrics import LUMA_WEIGHTS, Comparable, as_array
 
 FINE = 0.25, 0.5
 """From half of the Nyquist frequency to the whole, in cycles per pixel: what a reduction by 2 takes away."""
@@ -26,14 +26,14 @@ LEAST_SIDE = 8
 _LEAST = 1e-6  # squared levels per pixel: above the arithmetic's rounding, below all that 8 bits can show
 
 
-def texture_energy(sr: NDArray[Any], hr: NDArray[Any]) -> float:
+def texture_energy(sr: Comparable, hr: Comparable) -> float:
     """Power of luma above half of the Nyquist frequency, relative to the truth's.
 
     Both pictures are weighed by a Hann window, whose edges are zero: otherwise the jump from one border to the
     opposite one would count as detail. Flat pictures count as having a little, so that the result is finite.
 
     Args:
-        sr: (H, W), (H, W, 1) or (H, W, 3) of uint8, at least `LEAST_SIDE` pixels a side.
+        sr: (H, W), (H, W, 1) or (H, W, 3) of uint8, at least `LEAST_SIDE` pixels a side; or a PIL image.
         hr: what ``sr`` is measured against, of the same shape.
 
     Returns:
@@ -42,6 +42,7 @@ def texture_energy(sr: NDArray[Any], hr: NDArray[Any]) -> float:
     Raises:
         UsageError: for pictures that cannot be compared so.
     """
+    sr, hr = as_array(sr), as_array(hr)
     _check(sr, hr)
     return _fine_power(sr) - _fine_power(hr)
 
