@@ -456,6 +456,24 @@ def test_heic_is_refused_by_name(tmp_path: Path) -> None:
         assert refusal(tmp_path / "a.heic") == sentence
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
+        b"\0\0\0\x14ftypqt  \0\0\2\0qt  ",
+        b"\0\0\0\x1cftypM4V \0\0\0\1isom",
+        b"\x1aE\xdf\xa3\x9fB\x86\x81\1B\xf7\x81",
+        b"RIFF\0\0\0\0AVI LIST",
+    ],
+)
+def test_a_film_is_said_to_be_one(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "f.mp4").write_bytes(start + bytes(40))
+    assert refusal(tmp_path / "f.mp4") == (
+        "is a film, not a picture: films are for crispen.films.enlarge, and for crispen upscale on the command line"
+        " where their names end as films' do"
+    )
+
+
 def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, mode: str) -> None:
         raise PermissionError(13, "Permission denied")

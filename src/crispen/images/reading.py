@@ -63,6 +63,9 @@ _LOADER_OF = {
     b"\0\0\0\x0cJXL ": "jxlload_source",
 }
 _LOADER_AFTER_LENGTH = {b"WEBP": "webpload_source", b"ftyp": "heifload_source"}
+# Films: MP4 and MOV are told from HEIF, whose boxes they share, by the brand that comes first.
+_FILM_BRANDS = (b"iso", b"mp4", b"avc1", b"qt  ", b"M4V", b"3g", b"MSNV", b"dash", b"f4v", b"XAVC")
+_MATROSKA, _AVI = b"\x1aE\xdf\xa3", b"AVI "
 _STARTING_BYTES = 12
 _MAX_MEGAPIXELS = 1000.0
 
@@ -204,6 +207,11 @@ def _opened(path: Path, *, max_megapixels: float, page: int | None) -> Opened:
     """Open with the reader for the file's first bytes; page None is all frames below each other."""
     try:
         start = _start_of(path)
+        if _is_film(start):
+            raise PictureError(
+                f"{shown(path)} is a film, not a picture: films are for crispen.films.enlarge, and for crispen upscale"
+                " on the command line where their names end as films' do"
+            )
         loader = _loader_for(start)
         if loader is not None:
             return open_with_libvips(path, loader, max_megapixels=max_megapixels, page=page)
@@ -232,6 +240,12 @@ def _start_of(path: Path) -> bytes:
     if not start:
         raise PictureError(f"{shown(path)} is empty")
     return start
+
+
+def _is_film(start: bytes) -> bool:
+    kind, brand = start[4:8], start[8:12]
+    branded = kind == b"ftyp" and brand.startswith(_FILM_BRANDS)
+    return branded or start.startswith(_MATROSKA) or brand == _AVI
 
 
 def _loader_for(start: bytes) -> str | None:
