@@ -532,9 +532,8 @@ def test_a_film_above_the_limit_is_refused(tiny_model: Path, film: Path, argumen
 
 def test_a_film_cannot_come_from_a_pipe(tiny_model: Path, film: Path) -> None:
     result = crispen_says("upscale", "-", "-o", "out.mp4", "--model", tiny_model, stdin=film.read_bytes())
-    assert error_lines(result) == [
-        "-o out.mp4 cannot be: films are made of films and GIFs, in files and not from the standard input"
-    ]
+    (line,) = error_lines(result)
+    assert line.endswith("films are made of films and GIFs, in files and not from the standard input")
     assert result.exit_code == UsageError.exit_code
 
 

@@ -239,12 +239,11 @@ def _check_suffix(path: Path, encoding: Encoding, frame: float | None) -> None:
         raise UsageError(
             f"-o must be a folder (with a slash at its end: {path}/), or a file that ends in one of {written}"
         )
-    if frame is None and path.suffix.lower() in FILM_SUFFIXES:
-        raise UsageError(
-            f"-o {path} cannot be: films are made of films and GIFs, in files and not from the standard input"
-        )
     if path.suffix.lower() not in images.SUFFIXES:
-        raise UsageError(f"-o {path} cannot be: no {path.suffix} is written, but {written} are")
+        said = f"-o {path} cannot be: no {path.suffix} is written, but {written} are"
+        if frame is None and is_film(path):
+            said += "; films are made of films and GIFs, in files and not from the standard input"
+        raise UsageError(said)
 
 
 def _collisions(jobs: Sequence[Job]) -> dict[Job, str]:
