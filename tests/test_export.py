@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -207,6 +209,28 @@ def test_a_models_folder_holds_nothing_twice(tmp_path: Path, batch_norm: bool) -
         for path in (together, alone)
     )
     assert numbers == expected
+
+
+def test_a_card_goes_along_with_the_hashes_of_the_files(tmp_path: Path) -> None:
+    bundled = zoo.find("tiny-x4")
+    assert bundled.weights is not None
+    assert bundled.card is not None
+    export_model(bundled.weights, tmp_path / "mine", card=bundled.card)
+    model = zoo.find(tmp_path / "mine")
+    zoo.verify(model)
+    assert model.card is not None
+    assert replace(model.card, files=bundled.card.files) == bundled.card
+    assert (model.card.files.onnx, model.int8) == (zoo.sha256(tmp_path / "mine" / zoo.ONNX), None)
+
+
+def test_a_card_of_another_model_is_not_left_beside_it(tmp_path: Path, tiny_model: Path) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    export_model(tiny_model / zoo.WEIGHTS, folder)  # its own
+    before = (folder / zoo.WEIGHTS).read_bytes()
+    save_generator(tiny(scale=2), tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"card\.toml is the card of another model: remove it, or export to"):
+        export_model(tmp_path / "other.safetensors", folder)
+    assert (folder / zoo.WEIGHTS).read_bytes() == before
 
 
 def test_a_models_folder_is_completed_in_place(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from crispen.networks.generators import SRResNet
 from crispen.networks.polyphase import conv_of_shuffled
 from crispen.networks.weights import load_generator
 from crispen.zoo import Architecture, metadata
-from crispen.zoo.card import read_card
+from crispen.zoo.card import as_toml, read_card
 
 
 @pytest.fixture
@@ -102,6 +102,14 @@ def test_an_architecture_may_say_its_activation_and_output(folder: Path) -> None
     assert (before.activation, before.output) == ("prelu", "linear")
     path = edit(folder, "num_blocks = 2", 'num_blocks = 2\nactivation = "swish"\noutput = "tanh"')
     assert read_card(path).architecture == replace(before, activation="swish", output="tanh")
+
+
+def test_a_card_is_written_as_it_is_read(folder: Path) -> None:
+    read = read_card(folder / zoo.CARD)
+    strange = replace(read, purpose='"quoted"\n\\ \x7f ümläut', measured=(), known_failures=())
+    for card in (*zoo.models(), read, strange):
+        (folder / zoo.CARD).write_text(as_toml(card), encoding="utf-8")
+        assert read_card(folder / zoo.CARD) == card
 
 
 def test_a_missing_card_is_an_error(tmp_path: Path) -> None:

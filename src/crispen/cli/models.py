@@ -109,7 +109,8 @@ def export(
     """Make a model's folder, or a file for other programs, from trained weights.
 
     Every file is compared with the original before it is kept, on three sizes; one in 8 bits on pictures. The
-    folder, the .onnx and the .xml enlarge pictures without torch: crispen upscale --model FILE.
+    folder, the .onnx and the .xml enlarge pictures without torch: crispen upscale --model FILE. It takes none of one
+    --size, which are for other programs. What a model's card says goes into the folder, too.
     """
     require("torch", purpose="export")
     from crispen import zoo
@@ -191,12 +192,13 @@ def _make_folder(folder: Path) -> None:
 
 def _files(model: Model, path: Path, *, to: Format, int8: bool) -> list[Path]:
     """Return the files that will be written."""
-    from crispen.zoo import INT8, ONNX, WEIGHTS
+    from crispen.zoo import CARD, INT8, ONNX, WEIGHTS
 
     if to == "folder":
         weights = path / WEIGHTS
         kept = model.weights is not None and weights.exists() and weights.samefile(model.weights)
-        return [path / ONNX, *([] if kept else [weights]), *([path / INT8] if int8 else [])]
+        named = {WEIGHTS: not kept, INT8: int8, CARD: model.card is not None}
+        return [path / ONNX, *(path / name for name, written in named.items() if written)]
     return [path, path.with_suffix(".bin")] if to == "openvino" else [path]
 
 
@@ -232,7 +234,7 @@ def _export(
         raise ModelError(f"the model {model.name} has no {zoo.WEIGHTS}, from which all exports are made")
     zoo.verify(model)
     if to == "folder":
-        return export.export_model(model.weights, path, calibration=calibration)
+        return export.export_model(model.weights, path, calibration=calibration, card=model.card)
     generator = load_generator(model.weights)
     _make_folder(path.parent)
     match to:

@@ -15,6 +15,7 @@ generator before it lets it stand.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ from crispen.export.torchscript import in_torchscript, write_torchscript
 from crispen.files import published
 from crispen.networks.generators import AnyGenerator
 from crispen.networks.weights import load_generator, save_generator
-from crispen.zoo import INT8, ONNX, WEIGHTS
+from crispen.zoo import CARD, INT8, ONNX, WEIGHTS, Card, Files, sha256
+from crispen.zoo.card import as_toml, read_card
 
 __all__ = [
     "OPSET", "OPSETS", "TOLERANCE", "Agreement", "Check", "Parity", "Pixels",
@@ -56,7 +58,11 @@ Check = Parity | Agreement
 
 
 def export_model(
-    weights_path: Path, folder: Path, *, calibration: Sequence[Pixels] | None = None
+    weights_path: Path,
+    folder: Path,
+    *,
+    calibration: Sequence[Pixels] | None = None,
+    card: Card | None = None,
 ) -> list[Check]:
     """Make a model's folder, with ``weights.safetensors`` and ``model.onnx``, in which crispen finds them.
 
@@ -64,11 +70,15 @@ def export_model(
     file that stands alone there is `export_onnx`.
 
     The folder is made where there is none. With ``calibration``, as `export_onnx` takes it, it holds the same
-    network in 8 bits as well, as ``model-int8.onnx``.
+    network in 8 bits as well, as ``model-int8.onnx``. ``card`` is what the model says of itself, if it does: the
+    folder's says the same, with the hashes of its own files.
 
     Raises:
-        ModelError: where the weights are not a generator's, or `export_onnx` fails.
+        ModelError: where the weights are not a generator's, `export_onnx` fails, or the folder has the card of another
+            model, and none is given in its place.
     """
+    if card is None:
+        _refuse_foreign_card(folder / CARD, weights_path)
     generator = load_generator(weights_path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,9 +87,24 @@ def export_model(
     if not (folder / WEIGHTS).exists() or not (folder / WEIGHTS).samefile(weights_path):
         save_generator(generator, folder / WEIGHTS)
     checks = export_onnx(generator, folder / ONNX, weights=folder / WEIGHTS)
-    if calibration is None:
-        return checks
-    return checks + export_onnx(generator, folder / INT8, calibration=calibration, weights=folder / WEIGHTS)
+    if calibration is not None:
+        checks += export_onnx(generator, folder / INT8, calibration=calibration, weights=folder / WEIGHTS)
+    if card is not None:
+        _write_card(card, folder)
+    return checks
+
+
+def _refuse_foreign_card(path: Path, weights_path: Path) -> None:
+    if path.is_file() and read_card(path).files.weights.lower() != sha256(weights_path):
+        raise ModelError(f"{path} is the card of another model: remove it, or export to another folder")
+
+
+def _write_card(card: Card, folder: Path) -> None:
+    """Write a card for the files that are in a folder."""
+    weights, onnx, int8 = (folder / name for name in (WEIGHTS, ONNX, INT8))
+    files = Files(weights=sha256(weights), onnx=sha256(onnx), int8=sha256(int8) if int8.is_file() else "")
+    with published(folder / CARD, error=ModelError) as temporary:
+        temporary.write_text(as_toml(replace(card, files=files)), encoding="utf-8")
 
 
 def export_onnx(

@@ -2,8 +2,8 @@
 
 A model is a folder with ``weights.safetensors``, ``model.onnx`` (for OpenVINO; the weights that it has in common with
 the former stand only there), perhaps ``model-int8.onnx`` (the same in 8 bits), and ``card.toml``. The bundled ones
-stand beside this file. A folder that `crispen.export` has made has no card yet; it can be used as well, and so can
-each file by itself, and OpenVINO's own pair of an ``.xml`` and a ``.bin`` file.
+stand beside this file. A folder that `crispen.export` has made of a training run has no card yet; it can be used as
+well, and so can each file by itself, and OpenVINO's own pair of an ``.xml`` and a ``.bin`` file.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -163,6 +164,38 @@ def read_card(path: Path) -> Card:
     if stated != implied:
         raise ModelError(f"{path} states scale and context {stated}, but its architecture has {implied}")
     return card
+
+
+def as_toml(card: Card) -> str:
+    """Return the text of a ``card.toml`` that `read_card` reads as this card."""
+    return "\n".join(_lines(card)) + "\n"
+
+
+def _lines(table: Any) -> Iterator[str]:
+    """Yield a table's values, and then the tables in it: TOML knows no way back."""
+    tables: list[tuple[str, object]] = []
+    for field in fields(table):
+        value = cast(object, getattr(table, field.name))
+        if is_dataclass(value):
+            tables.append((f"[{field.name}]", value))
+        elif isinstance(value, tuple) and any(map(is_dataclass, cast("tuple[object, ...]", value))):
+            tables += [(f"[[{field.name}]]", each) for each in cast("tuple[object, ...]", value)]
+        else:
+            yield f"{field.name} = {_literal(cast(object, value))}"
+    for head, inner in tables:
+        yield from ("", head, *_lines(inner))
+
+
+def _literal(value: object) -> str:
+    match value:
+        case str():
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return f"[{', '.join(map(_literal, cast('tuple[object, ...]', value)))}]"
+        case _:
+            return str(value)
 
 
 def parse_architecture(table: object, *, source: str) -> Architecture:
