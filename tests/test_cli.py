@@ -589,6 +589,11 @@ def test_exports_make_the_folder_that_is_named(tiny_model: Path) -> None:
     assert line.endswith("tiny.onnx cannot be made a folder: File exists")
 
 
+def test_the_help_says_that_files_of_one_size_are_for_other_programs() -> None:
+    said = " ".join(crispen_says("export", "--help").stdout.split())
+    assert "crispen upscale --model FILE. It takes none of one --size, which are for other programs." in said
+
+
 def test_exports_overwrite_only_with_force(tiny_model: Path) -> None:
     Path("tiny.bin").write_text("mine")
     result = crispen_says("export", tiny_model, "--to", "openvino")
