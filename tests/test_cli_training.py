@@ -97,7 +97,7 @@ def test_under_torchrun_the_command_that_goes_on_is_torchruns(monkeypatch: pytes
 
 def test_a_run_is_not_given_a_time_that_never_ends() -> None:
     out = run("train", "tiny.toml", "--data", "photos", "--minutes", "nan", code=2)
-    assert out.splitlines()[-1] == "crispen: error: --minutes must be a number, not nan"
+    assert out.splitlines()[-1] == "crispen: error: minutes must be a number, not nan"
     assert not Path("runs").exists()
 
 

@@ -1,5 +1,6 @@
 """What the README shows works as it stands there."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -69,3 +70,17 @@ def test_the_training_commands_are_understood(desk: Path) -> None:
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_what_detail_costs_is_as_the_plot_has_it() -> None:
+    models = (ROOT / "docs" / "models.md").read_text()
+    plotted = json.loads((ROOT / "docs" / "experiments" / "perception-distortion.json").read_text())["points"]
+    points = {(point["name"], point["strength"]): point for point in plotted}
+    faithful, between, full = points["compact-x4", 0], points["srgan-x4", 0.75], points["srgan-x4", 1]
+    shares = [
+        round(100 * (between[what] - faithful[what]) / (full[what] - faithful[what]))
+        for what in ("texture", "psnr")
+    ]
+    said = re.search(r"0\.75 has (\d+)% of `srgan-x4`'s detail at (\d+)% of what it costs", models)
+    assert said
+    assert [int(share) for share in said.groups()] == shares

@@ -84,8 +84,12 @@ GrainOption = Annotated[
 ScaleOption = Annotated[
     float | None, typer.Option(help="Times the input's size, as 2 or 3.5.", show_default="the model's")
 ]
-WidthOption = Annotated[int | None, _option(help="Pixels; the height follows, unless it is given too.")]
-HeightOption = Annotated[int | None, _option(help="Pixels; the width follows, unless it is given too.")]
+WidthOption = Annotated[
+    int | None, _option(help="Pixels; the height follows, unless it is given too; films: even.")
+]
+HeightOption = Annotated[
+    int | None, _option(help="Pixels; the width follows, unless it is given too; films: even.")
+]
 FitOption = Annotated[
     str | None, _option(metavar="WxH", help="The largest that fits into so many pixels, as 3840x2160.")
 ]

@@ -18,20 +18,13 @@ import typer
 from crispen.cli.options import ForceOption
 from crispen.cli.root import INTERRUPTED, app
 from crispen.cli.screen import bars, follow, show
-from crispen.errors import UsageError, require
+from crispen.errors import require
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
     from crispen.training import Progress
-
-
-def _numbered(minutes: float | None) -> float | None:
-    """Refuse NaN, which no time ever reaches, and no least value keeps out."""
-    if minutes is not None and math.isnan(minutes):
-        raise UsageError("--minutes must be a number, not nan")
-    return minutes
 
 
 @app.command()
@@ -84,7 +77,6 @@ def train(
         float | None,
         typer.Option(
             min=0,
-            callback=_numbered,
             help="Stop in time: write a checkpoint and weights after so long.",
             show_default="no end",
         ),

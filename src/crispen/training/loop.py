@@ -142,6 +142,8 @@ def train(
     """
     data = [data] if isinstance(data, str | Path) else data
     run_dir, features = Path(run_dir), None if features is None else Path(features)
+    if math.isnan(minutes):
+        raise UsageError("minutes must be a number, not nan")
     recipe = load_recipe(recipe, overrides=overrides)
     fabric = make_fabric(device=device, precision=recipe.precision, strategy=recipe.strategy)
     _check_parts(recipe, fabric)
