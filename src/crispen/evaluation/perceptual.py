@@ -92,11 +92,7 @@ class FeatureDistance:
         with torch.inference_mode():
             try:
                 sr_features, hr_features = self._extractor(_batch(sr)), self._extractor(_batch(hr))
-            except (
-                RuntimeError,
-                ValueError,
-                AssertionError,
-            ) as error:  # where nothing is left in a deep layer
+            except (RuntimeError, ValueError, AssertionError) as error:  # where a deep layer has nothing left
                 size = f"{hr.shape[1]}×{hr.shape[0]}"
                 raise UsageError(
                     f"{self._network} cannot compare pictures of {size} pixels: {reason_of(error)}"

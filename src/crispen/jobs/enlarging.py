@@ -25,8 +25,6 @@ from crispen.upscaling.sizes import Dimensions, passes
 if TYPE_CHECKING:
     from crispen import films
 
-_MM_PER_INCH = 25.4
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilmWishes:
@@ -126,7 +124,8 @@ class Enlarger:
         attachments: dict[str, bytes] = {}
         if self._is_tagged(film, large):
             attachments["xmp-data"] = tagged(None, statement(self.upscaler.model, small, large))
-        picture = replace(images.from_array(pixels), attachments=attachments, resolution=self._resolution())
+        picture = images.from_array(pixels)
+        picture = replace(picture, attachments=attachments, resolution=self.wishes.resolution)
         images.write(picture, job.target, force=self.force, encoding=self.wishes.encoding)
         return Made(small=small, large=large, notes=tuple(notes))
 
@@ -136,11 +135,6 @@ class Enlarger:
     def _is_tagged(self, film: films.Film, large: Dimensions) -> bool:
         """Whether the result says that a model enlarged it, as it does where one was applied."""
         return self.wishes.tag and passes(film.width, film.height, large, scale=self.upscaler.scale) > 0
-
-    def _resolution(self) -> tuple[float, float] | None:
-        """Pixels per millimetre, where any were asked for: a film has none that could stay."""
-        dpi = self.wishes.dpi or self.wishes.size.dpi
-        return None if dpi is None else (dpi / _MM_PER_INCH, dpi / _MM_PER_INCH)
 
     def _comment(self, small: Dimensions, large: Dimensions) -> str:
         factor = f"{large.width / small.width:.4g}"

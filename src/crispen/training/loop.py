@@ -174,9 +174,7 @@ def train(
             ),
         )  # fmt: skip
 
-        for table in chosen_stages(recipe).values():
-            for problem in warmup_contradictions(table, steps=run.in_steps(table.steps)):
-                raise RecipeError(problem)
+        _check_warmups(run)
         stages = _stages(run, networks, checkpoint)
         stage = next(stages, None)
         run.untold.extend(warn_of_emulation(fabric) + _opening_notes(run, checkpoint))
@@ -197,6 +195,13 @@ def train(
     leave(fabric)
     if trouble:
         raise TrainingError(f"{trouble}; {_what_stands(run)}, and the weights so far are in {run_dir}")
+
+
+def _check_warmups(run: Run) -> None:
+    """Refuse a warm-up that leaves nothing of its stage, which in epochs shows only once the pictures are known."""
+    for table in chosen_stages(run.recipe).values():
+        for problem in warmup_contradictions(table, steps=run.in_steps(table.steps)):
+            raise RecipeError(problem)
 
 
 def _waiting(networks: Networks, start: Start | None, checkpoint: Checkpoint | None) -> dict[str, nn.Module]:
@@ -298,13 +303,8 @@ def _opening_notes(run: Run, checkpoint: Checkpoint | None) -> list[str]:
     notes = [f"left out {line}" for line in skipped[:MOST_SKIPPED_TOLD]]
     if len(skipped) > MOST_SKIPPED_TOLD:
         notes.append(f"left out {len(skipped) - MOST_SKIPPED_TOLD} more pictures")
-    for name, table in chosen_stages(run.recipe).items():
-        steps = run.in_steps(table.steps)
-        if table.warmup_steps >= steps and not checkpoint:
-            notes.append(
-                f"the {steps} steps of stage.{name} end in the warm-up of the learning rate: "
-                f"warmup_steps is {table.warmup_steps}"
-            )
+    if not checkpoint:
+        notes += _notes_on_warmups(run)
     named = Counter(run.given.data)
     notes += [
         f"{source} is named {times} times and counts once" for source, times in named.items() if times > 1
@@ -314,6 +314,17 @@ def _opening_notes(run: Run, checkpoint: Checkpoint | None) -> list[str]:
         notes += notes_on_resuming(run.run_dir, run.recipe, checkpoint, steps=steps)
         notes += changed_pictures(run.run_dir, run.given) + changed_start(run.run_dir, run.given)
     return notes
+
+
+def _notes_on_warmups(run: Run) -> Iterator[str]:
+    """A sentence for each stage that is too short for its learning rate to get to where it is to go."""
+    for name, table in chosen_stages(run.recipe).items():
+        steps = run.in_steps(table.steps)
+        if table.warmup_steps >= steps:
+            yield (
+                f"the {steps} steps of stage.{name} end in the warm-up of the learning rate: "
+                f"warmup_steps is {table.warmup_steps}"
+            )
 
 
 def _steps_at(run: Run, checkpoint: Checkpoint) -> int:

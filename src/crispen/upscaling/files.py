@@ -54,6 +54,12 @@ class Wishes:
         if not self.max_megapixels > 0:
             raise UsageError(f"--max-megapixels must be above 0, not {self.max_megapixels:g}")
 
+    @property
+    def resolution(self) -> tuple[float, float] | None:
+        """Pixels per millimetre that the result is to state, across and down, where any were asked for."""
+        dpi = self.dpi or self.size.dpi
+        return None if dpi is None else (dpi / _MM_PER_INCH, dpi / _MM_PER_INCH)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -247,10 +253,7 @@ class _Job:
 
     def _resolution(self, small: Header, size: Dimensions) -> tuple[float, float] | None:
         """Pixels per millimetre: as asked for, or such that the size in print stays."""
-        dpi = self.wishes.dpi or self.wishes.size.dpi
-        if dpi is not None:
-            return dpi / _MM_PER_INCH, dpi / _MM_PER_INCH
-        return images.denser(
+        return self.wishes.resolution or images.denser(
             small.resolution, across=size.width / small.width, down=size.height / small.height
         )
 
