@@ -23,9 +23,10 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
-from crispen.networks.generators import AnyGenerator, build_generator
+from crispen.networks.generators import build_generator
 from crispen.networks.weights import load_generator, save_generator
 from crispen.training import Recipe, load_recipe, train
+from deepen import deepened
 
 RECIPE = "tiny-x4"
 BASE = (
@@ -186,32 +187,13 @@ def measure(
 
 
 def grown(run_dir: Path, recipe: Recipe) -> Path:
-    """Weights to go on from, with as many blocks as the recipe has: the new ones do nothing yet.
-
-    (Net2DeeperNet: Chen, Goodfellow and Shlens, "Net2Net", ICLR 2016.)
-    """
+    """Weights to go on from, with as many blocks as the recipe has: the new ones do nothing yet."""
     small = load_generator(run_dir / "weights.safetensors")
-    old, new = small.num_blocks, recipe.generator.num_blocks
-    if old == new:
+    if small.num_blocks == recipe.generator.num_blocks:
         return run_dir / "weights.safetensors"
     torch.manual_seed(recipe.seed)
-    large = build_generator(small.architecture | {"num_blocks": new})
-    tensors = {
-        name.replace(f"body.{old}.", f"body.{new}."): tensor for name, tensor in small.state_dict().items()
-    }
-    large.load_state_dict(large.state_dict() | tensors)
-    silence(large, range(old, new))
-    save_generator(large, run_dir / "grown.safetensors")
+    save_generator(deepened(small, recipe.generator.num_blocks), run_dir / "grown.safetensors")
     return run_dir / "grown.safetensors"
-
-
-def silence(generator: AnyGenerator, blocks: range) -> None:
-    """Let some blocks pass on what they get."""
-    with torch.no_grad():
-        for block in blocks:
-            for name, tensor in generator.body[block].named_parameters():
-                if name.startswith("residual.2."):  # the second convolution of a block without batch norm
-                    tensor.zero_()
 
 
 def file_name(name: str) -> str:

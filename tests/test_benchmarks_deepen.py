@@ -1,0 +1,55 @@
+"""Trained weights with more blocks: a script that training goes on from."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch: Any = pytest.importorskip("torch")
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "deepen.py"
+if not SCRIPT.is_file():
+    pytest.skip("the benchmarks are not part of what is installed", allow_module_level=True)
+
+
+def deepen(folder: Path, blocks: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), "deep.safetensors", "old.safetensors", "--blocks", str(blocks)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("kind", ["compact", "srresnet"])
+def test_the_deeper_network_answers_alike_and_can_learn(tmp_path: Path, kind: str) -> None:
+    from crispen.networks.generators import build_generator
+    from crispen.networks.weights import load_generator, save_generator
+
+    architecture: dict[str, str | int | bool] = {
+        "generator": kind, "scale": 2, "num_blocks": 2, "num_features": 4, "batch_norm": False
+    }  # fmt: skip
+    save_generator(build_generator(architecture), tmp_path / "old.safetensors")
+    assert deepen(tmp_path, 4).returncode == 0
+    old, deep = (load_generator(tmp_path / f"{name}.safetensors") for name in ("old", "deep"))
+    assert deep.num_blocks == 4
+    picture = torch.rand(1, 3, 9, 7)
+    torch.testing.assert_close(deep(picture), old(picture))
+    deep(picture).square().mean().backward()
+    for number in (2, 3):
+        gradient = deep.body[number].get_parameter("residual.2.weight").grad
+        assert gradient is not None
+        assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("batch_norm", "blocks", "why"),
+    [(True, 4, "without batch norm"), (False, 1, "have 2 blocks already")],
+)
+def test_what_cannot_be_deepened_is_refused(tmp_path: Path, batch_norm: bool, blocks: int, why: str) -> None:
+    from crispen.networks.generators import SRResNet
+    from crispen.networks.weights import save_generator
+
+    old = SRResNet(scale=2, num_blocks=2, num_features=4, batch_norm=batch_norm)
+    save_generator(old, tmp_path / "old.safetensors")
+    run = deepen(tmp_path, blocks)
+    assert run.returncode == 2
+    assert why in run.stderr
+    assert not (tmp_path / "deep.safetensors").exists()
