@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 
 import crispen
 from crispen import images
@@ -98,6 +100,41 @@ def test_other_names_are_not_taken_for_lr_pictures(tmp_path: Path, lr_name: str)
     write(tmp_path / "lr" / f"{lr_name}.png", picture(5, 8, 7))
     with pytest.raises(DataError, match=r"no lr picture at scale 4 of baby\.png"):
         open_benchmark(tmp_path / "hr", scale=4, lr_folder=tmp_path / "lr")
+
+
+def test_what_stands_beside_its_hr_picture_is_no_ground_truth(tmp_path: Path) -> None:
+    for number in range(2):
+        name = f"img_00{number}_SRF_4"
+        write(tmp_path / f"{name}_HR.png", picture(number, 32, 28))
+        write(tmp_path / f"{name}_LR.png", picture(5 + number, 8, 7))
+        write(tmp_path / f"{name}_bicubic.png", picture(7, 32, 28))
+    write(tmp_path / "other.png", picture(3, 24, 24))
+    assert [pair.name for pair in open_benchmark(tmp_path, scale=4)] == [
+        "img_000_SRF_4_HR",
+        "img_001_SRF_4_HR",
+        "other",
+    ]
+    (tmp_path / "other.png").unlink()
+    pairs = list(open_benchmark(tmp_path, scale=4, lr_folder=tmp_path))
+    assert [np.array_equal(pair.lr, picture(5 + number, 8, 7)) for number, pair in enumerate(pairs)] == [
+        True,
+        True,
+    ]
+
+
+def test_hidden_files_are_no_pictures_of_a_benchmark(folder: Path) -> None:
+    (folder / "._a.png").write_bytes(b"\0\5\x16\7")
+    assert [pair.name for pair in open_benchmark(folder, scale=4)] == ["a", "b", "c"]
+
+
+def test_names_with_brackets_stand_whole_in_the_table(tmp_path: Path) -> None:
+    for letter in "ab":
+        write(tmp_path / "Set [x4]" / f"photo[{letter}].png", picture(0, 32, 28))
+    report = evaluate(bicubic(4), open_benchmark(tmp_path / "Set [x4]", scale=4)).result
+    console = Console(file=io.StringIO(), width=120)
+    console.print(report.to_table())
+    text = cast(io.StringIO, console.file).getvalue()
+    assert all(name in text for name in ("Set [x4]", "photo[a]", "photo[b]"))
 
 
 def test_a_benchmark_may_be_of_any_format_that_is_read(tmp_path: Path) -> None:

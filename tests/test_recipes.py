@@ -101,6 +101,16 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
             "stage.gan.discriminator_warmup_steps must be fewer than its 5 steps, .* not 5",
         ),
         ("accumulate = 3\n" + MINIMAL, "data.batch_size must be a multiple of accumulate, 3, not 16"),
+        (
+            "accumulate = 16\n"
+            + MINIMAL
+            + "[data]\npatch_size = 16\n[stage.gan]\nsteps = 500\nperceptual_weight = 0",
+            "discriminator.batch_norm needs more than one value .* of 16 leaves .* 16 parts of 16 pictures",
+        ),
+        (
+            "generator.batch_norm = true\n" + MINIMAL + "[data]\npatch_size = 4\nbatch_size = 1",
+            "generator.batch_norm needs more than one value .* of 4 leaves .* 1 parts of 1 pictures",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path: Path, text: str, message: str) -> None:

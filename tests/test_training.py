@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import struct
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]  # half typed
 
-from crispen import images
+from crispen import images, zoo
 from crispen.errors import DataError, ModelError, RecipeError, TrainingError
 from crispen.networks.features.squeezenet import SqueezeNetFeatures
 from crispen.networks.features.vgg import VggFeatures
@@ -21,6 +22,7 @@ from crispen.networks.weights import load_generator, load_tensors, save_generato
 from crispen.training import Progress, Recipe, train
 from crispen.training.data import open_dataset
 from crispen.training.recipe_file import RECIPES, load_recipe
+from crispen.training.starting import find_start
 
 
 @pytest.fixture
@@ -411,6 +413,14 @@ def test_a_generator_can_start_from_a_sum(photos: Path, feature_weights: Path, t
     assert all(torch.allclose(discriminator[key], started[key], atol=1e-3) for key in learnt)
 
 
+def test_a_bundled_name_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny-x4").mkdir()
+    Path("tiny-x4", "weights.safetensors").touch()
+    assert find_start("tiny-x4").base == zoo.find("tiny-x4").weights
+    assert find_start("./tiny-x4").base == Path("tiny-x4", "weights.safetensors")
+
+
 def test_a_sum_whose_variances_are_none_is_no_start(photos: Path, tmp_path: Path) -> None:
     for name, variance in (("small", 0.5), ("large", 2.0)):
         generator = SRResNet(scale=2, num_blocks=1, num_features=8)
@@ -441,6 +451,27 @@ def test_spans_in_epochs_follow_the_number_of_pictures(photos: Path, tmp_path: P
     assert len(progress) == 6
     assert progress[-1].epoch == 4
     assert [step.step for step in progress if step.validation] == [3, 6]
+
+
+def test_a_picture_and_its_reductions_are_one_in_an_epoch(photos: Path, tmp_path: Path) -> None:
+    table = {"patch_size": 16, "batch_size": 2, "reductions": (1, 2)}
+    chosen = recipe(stage={"pretrain": {"steps": "4 epochs"}}, data=table)
+    progress = list(train(chosen, data=[photos], run_dir=tmp_path / "run"))
+    assert len(progress) == 6
+    assert progress[-1].epoch == 4
+
+
+def test_the_same_pictures_give_the_same_batches_however_their_paths_are_spelt(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("x/a", "z"):
+        shutil.copytree(photos, tmp_path / name)
+    monkeypatch.chdir(tmp_path / "x")
+    given = {"relative": ["../z", "a"], "absolute": [tmp_path / "z", tmp_path / "x" / "a"]}
+    for name, data in given.items():  # each with a cache of its own
+        list(train(recipe(pretrain=3), data=data, run_dir=tmp_path / name / "run"))
+    relative, absolute = (weights(tmp_path / name / "run") for name in given)
+    assert all(torch.equal(weight, absolute[name]) for name, weight in relative.items())
 
 
 def test_a_warm_up_that_leaves_the_generator_no_step_is_refused(photos: Path, tmp_path: Path) -> None:
@@ -592,6 +623,16 @@ def test_a_run_that_goes_on_with_another_recipe_is_told(photos: Path, tmp_path: 
     progress = list(train(recipe(pretrain=4, seed=7), data=[photos], run_dir=tmp_path / "run", resume=True))
     told = "the run goes on with another recipe than before: "
     assert {f"{told}seed is 7, was 0", f"{told}stage.pretrain.steps is 4, was 3"} <= set(progress[0].notes)
+
+
+def test_a_key_that_an_early_record_lacks_is_no_other_recipe(photos: Path, tmp_path: Path) -> None:
+    run_dir, chosen = tmp_path / "run", recipe(pretrain=3, checkpoint_minutes=1e-9)
+    take(train(chosen, data=[photos], run_dir=run_dir), 2)
+    recorded = json.loads((run_dir / "recipe.json").read_text())
+    del recorded["stage"]["pretrain"]["grid_weight"], recorded["accumulate"]
+    (run_dir / "recipe.json").write_text(json.dumps(recorded))
+    progress = list(train(chosen, data=[photos], run_dir=run_dir, resume=True))
+    assert not progress[0].notes
 
 
 def kept(run_dir: Path) -> dict[str, bytes]:
@@ -902,6 +943,19 @@ def test_an_unhealthy_run_stops_where_the_recipe_says_so(photos: Path, tmp_path:
             told = r"pretrain step 50: .* gradients .*; the newest checkpoint is in .*, and the weights so far are in"
             with pytest.raises(TrainingError, match=told):
                 list(run)
+
+
+def test_a_pattern_after_a_few_steps_is_told_but_stops_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def patterned(picture: object, *, scale: int) -> float:
+        return 30.0
+
+    monkeypatch.setattr("crispen.training.validation.checkerboard_energy", patterned)
+    chosen = recipe(pretrain=2, on_trouble="stop")
+    *_, last = train(chosen, data=[photos], valid=photos, run_dir=tmp_path / "run")
+    assert last.step == 2
+    assert any("a regular pattern of 30.0 dB" in note for note in last.notes)
 
 
 def test_a_run_that_is_stopped_for_its_trouble_can_go_on(photos: Path, tmp_path: Path) -> None:

@@ -106,7 +106,8 @@ def open_benchmark(
     """List the pictures of ``folder`` in the order of their names, under the standard protocol.
 
     Args:
-        folder: the hr pictures; other files and folders in it are passed over.
+        folder: the hr pictures; other files and folders in it are passed over, and so is what stands beside the hr
+            picture that it was made of or for (``img_001_SRF_4_LR`` beside ``img_001_SRF_4_HR``).
         scale: from lr to hr.
         lr_folder: where the lr pictures stand, each named as its hr picture or with an ending that says "LR",
             the scale or both (``baby``, ``babyx4``, ``baby_LR``, ``baby_LRBI_x4``; an ``_HR`` of the hr name
@@ -123,7 +124,7 @@ def open_benchmark(
         raise UsageError("lr_folder and reduction exclude each other: lr pictures are given or made")
     made = reduction.description if reduction else BICUBIC
     protocol = standard(scale, downsampling=GIVEN if lr_folder else made)
-    hr_paths = _pictures(folder)
+    hr_paths = _without_made(_pictures(folder))
     lr_paths = _match(hr_paths, _pictures(lr_folder), scale=scale) if lr_folder else None
     return Benchmark(
         name=Path(folder).resolve().name,
@@ -144,6 +145,24 @@ def _pictures(folder: str | Path) -> tuple[Path, ...]:
     return paths
 
 
+_SAYS_HR = re.compile(r"[_-]HR([_-]?x\d+)?$", flags=re.IGNORECASE)
+"""What a name may end with that says so."""
+
+
+def _without_made(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Leave out lr pictures and results that are named as an hr picture of the same folder, but for its ``_HR``.
+
+    (So stand the sets of Huang et al., "Single image super-resolution from transformed self-exemplars", CVPR 2015.)
+    """
+    says_hr = {path: _SAYS_HR.search(path.stem) is not None for path in paths}
+    of_hr = {_SAYS_HR.sub("", path.stem) for path in paths if says_hr[path]}
+    return tuple(
+        path
+        for path in paths
+        if says_hr[path] or not any(re.match(re.escape(name) + "[_-]", path.stem) for name in of_hr)
+    )
+
+
 def _match(hr_paths: tuple[Path, ...], lr_paths: tuple[Path, ...], *, scale: int) -> tuple[Path, ...]:
     """The lr picture of every hr picture."""
     matches = {hr_path: _lr_paths_of(hr_path, lr_paths, scale=scale) for hr_path in hr_paths}
@@ -159,7 +178,7 @@ def _match(hr_paths: tuple[Path, ...], lr_paths: tuple[Path, ...], *, scale: int
 
 
 def _lr_paths_of(hr_path: Path, lr_paths: tuple[Path, ...], *, scale: int) -> list[Path]:
-    name = re.sub(r"[_-]HR([_-]?x\d+)?$", "", hr_path.stem, flags=re.IGNORECASE)
+    name = _SAYS_HR.sub("", hr_path.stem)
     ending = rf"(?i:([_-]?LR[A-Z]*)?([_-]?x{scale})?)"
     return [path for path in lr_paths if re.fullmatch(re.escape(name) + ending, path.stem)]
 

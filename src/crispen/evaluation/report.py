@@ -87,17 +87,18 @@ class Report:
 
     def to_table(self) -> Table:
         """The numbers for a terminal, rounded as papers do; `Protocol.describe` belongs below them."""
+        from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title=f"{self.model} on {self.benchmark}", show_footer=True)
+        table = Table(title=escape(f"{self.model} on {self.benchmark}"), show_footer=True)
         table.add_column("picture", footer="mean")
-        reports = {"": self} | ({f"{self.beside.model}: ": self.beside} if self.beside else {})
+        reports = {"": self} | ({escape(f"{self.beside.model}: "): self.beside} if self.beside else {})
         for name, report in reports.items():
             table.add_column(f"{name}PSNR (dB)", footer=f"{report.psnr:.2f}", justify="right")
             table.add_column(f"{name}SSIM", footer=f"{report.ssim:.4f}", justify="right")
         for scores in zip(*(report.scores for report in reports.values()), strict=True):
             cells = [cell for score in scores for cell in (f"{score.psnr:.2f}", f"{score.ssim:.4f}")]
-            table.add_row(scores[0].name, *cells)
+            table.add_row(escape(scores[0].name), *cells)
         return table
 
 

@@ -181,7 +181,7 @@ class Compact(Generator):
         self.body = self._make_body()
         self.tail = nn.Conv2d(self.num_features, phases, 3, padding=1)
         self.skip = nn.Conv2d(3, phases, 3, padding=1)
-        _start_as_nearest(self.skip, self.scale)
+        _start_as_nearest(self.skip, self.scale, self.output)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge (N, 3, H, W) to (N, 3, H·scale, W·scale)."""
@@ -190,14 +190,15 @@ class Compact(Generator):
         return OUTPUTS[self.output](pixel_shuffle(self.tail(deep) + self.skip(lr), self.scale))
 
 
-def _start_as_nearest(skip: nn.Conv2d, scale: int) -> None:
-    """Let every phase of a colour begin as that colour."""
+def _start_as_nearest(skip: nn.Conv2d, scale: int, output: Output) -> None:
+    """Let every phase of a colour begin as that colour, which ``tanh`` makes a little paler at both ends."""
     assert skip.bias is not None
+    slope, offset = (1, 0) if output == "linear" else (2, -1)
     with torch.no_grad():
         skip.weight.zero_()
-        skip.bias.zero_()
+        skip.bias.fill_(offset)
         for phase in range(len(skip.weight)):
-            skip.weight[phase, phase // scale**2, 1, 1] = 1
+            skip.weight[phase, phase // scale**2, 1, 1] = slope
 
 
 def _check_arguments(scale: int, num_blocks: int, num_features: int, activation: str, output: str) -> None:

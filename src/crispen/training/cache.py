@@ -38,7 +38,7 @@ from crispen.training.sources import (
 )
 from crispen.training.teacher import Teacher
 
-FORMAT = 2
+FORMAT = 3
 """Goes into a cache's name, to be raised whenever the files below would be read otherwise than they were written."""
 
 INDEX, LR, HR, SKIPPED = "index.json", "lr.bin", "hr.bin", "skipped.txt"
@@ -158,7 +158,7 @@ def _remove_if_unused(folder: Path, *, days: int) -> int | None:
 
 
 def read_index(folder: Path) -> tuple[list[Pair], list[str]]:
-    """Return the pictures of a cache in the order of their names, and what was skipped, a sentence each."""
+    """Return the pictures of a cache in the order of their files and names, and what was skipped, a sentence each."""
     pairs = [Pair(**entry) for entry in json.loads((folder / INDEX).read_text(encoding="utf-8"))]
     return pairs, (folder / SKIPPED).read_text(encoding="utf-8").split("\n")[:-1]
 
@@ -211,10 +211,22 @@ def _fill(building: Path, contents: _Contents) -> Generator[None]:
     if not pairs:
         first = f": {skipped[0]}" if skipped else ""
         raise DataError(f"there is no readable picture in {_names(files)}{first}")
-    index = [asdict(pair) for pair in sorted(pairs, key=lambda pair: pair.name)]
+    index = [asdict(pair) for pair in _in_order(pairs, files)]
     (building / INDEX).write_text(json.dumps(index), encoding="utf-8")
     lines = (line.replace("\n", " ") + "\n" for line in skipped)
     (building / SKIPPED).write_text("".join(lines), encoding="utf-8")
+
+
+def _in_order(pairs: Iterable[Pair], files: Sequence[File]) -> list[Pair]:
+    """Sort pictures by where their files are, and not by how those were called: batches follow from the order."""
+    rank = {str(file.place): place for place, file in enumerate(sorted(files, key=File.stamp))}
+
+    def file_of(name: str) -> str:
+        while name not in rank:  # FILE:PART, both of which may have colons
+            name = name.rpartition(":")[0]
+        return name
+
+    return sorted(pairs, key=lambda pair: (rank[file_of(pair.picture)], pair.name))
 
 
 def _reduced(

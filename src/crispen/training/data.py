@@ -90,6 +90,8 @@ class Dataset:
         self._sides = np.array([(pair.height, pair.width) for pair in self.pairs], np.int64).reshape(-1, 2)
         self._reductions = np.array([pair.reduction for pair in self.pairs], np.int64)
         self._labels = np.array([-1 if pair.label is None else pair.label for pair in self.pairs], np.int64)
+        self.num_pictures = len({pair.picture for pair in self.pairs})
+        """How many pictures there are, each counted once in whatever reductions it is here."""
         self.labelled = bool((self._labels >= 0).all())
         """Whether every picture has a label."""
         self._resident: Resident | None = None
@@ -109,7 +111,7 @@ class Dataset:
         pictures = list(made_of.values())
         chosen = [index for place in range(count) for index in pictures[place * len(pictures) // count]]
         fewer = copy.copy(self)
-        fewer.pairs = [self.pairs[index] for index in chosen]
+        fewer.pairs, fewer.num_pictures = [self.pairs[index] for index in chosen], count
         fewer._sides, fewer._labels, fewer._reductions = (
             of_all[chosen] for of_all in (self._sides, self._labels, self._reductions)
         )

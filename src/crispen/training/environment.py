@@ -86,9 +86,9 @@ def recorded_recipe(run_dir: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", recipe) if isinstance(recipe, dict) else {}
 
 
-def changed_keys(run_dir: Path, recipe_json: str) -> dict[str, str]:
+def changed_keys(recorded: dict[str, Any], recipe: dict[str, Any]) -> dict[str, str]:
     """What a recipe says otherwise than the record of a run: by its key, ``stage.gan.steps is 5, was 3``."""
-    before, now = _flattened(recorded_recipe(run_dir)), _flattened(json.loads(recipe_json))
+    before, now = _flattened(recorded), _flattened(recipe)
     changed = [key for key in {**before, **now} if before and before.get(key) != now.get(key)]
     return {key: f"{key} is {json.dumps(now.get(key))}, was {json.dumps(before.get(key))}" for key in changed}
 

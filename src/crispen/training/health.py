@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import numpy as np
@@ -46,6 +46,8 @@ class Trouble:
     """Whether going on is pointless: the weights are lost, or will be with the next update."""
     message: str
     """One sentence: where, what, the numbers, and what usually helps."""
+    early: bool = False
+    """Seen at the end of a stage too short for what is usual at a start to be over: no reason to stop a run."""
 
 
 class HealthMonitor:
@@ -175,7 +177,8 @@ class HealthMonitor:
             advice = (
                 "a grid_weight in the recipe, a smaller weight of the adversarial loss or more steps help"
             )
-            yield self._trouble("checkerboard", f"{what}, as upsampling leaves it", advice)
+            trouble = self._trouble("checkerboard", f"{what}, as upsampling leaves it", advice)
+            yield replace(trouble, early=now.step < self.settling_steps)
 
     def _over_window(self, name: str) -> float | None:
         """The mean of a number that each step of a full window has."""

@@ -44,7 +44,7 @@ from crispen.training.prefetch import prefetched
 from crispen.training.previews import write_previews
 from crispen.training.progress import Progress, Scalars
 from crispen.training.recipe import Recipe, span_in_steps
-from crispen.training.recipe_file import load_recipe, warmup_contradictions
+from crispen.training.recipe_file import load_recipe, parts_contradictions, warmup_contradictions
 from crispen.training.resuming import (
     alone_in,
     check_steps,
@@ -88,8 +88,8 @@ class Run:
 
     @property
     def steps_per_epoch(self) -> float:
-        """Steps in which as many crops are seen as there are pictures."""
-        return len(self.pictures.train) / self.recipe.data.batch_size
+        """Steps in which as many crops are seen as there are pictures, each with its reductions being one."""
+        return self.pictures.train.num_pictures / self.recipe.data.batch_size
 
     def in_steps(self, span: int | str) -> int:
         """A recipe's span of time as a number of steps."""
@@ -259,15 +259,15 @@ def _train_stage(run: Run, stage: Stage) -> Generator[Progress, None, tuple[bool
             _keep_snapshot(run, stage, done)
 
             minutes = (time.monotonic() - last_checkpoint) / 60
-            in_trouble = bool(troubles) and recipe.on_trouble == "stop"
+            serious = [trouble.message for trouble in troubles if not trouble.early]
+            in_trouble = bool(serious) and recipe.on_trouble == "stop"
             flags = [done < steps and run.should_stop(), minutes > recipe.checkpoint_minutes, in_trouble]
             stopping, is_time, in_trouble = _set_anywhere(flags, fabric)
             if stopping or is_time or in_trouble or done == steps:
                 _save_checkpoint(run, stage, done)
                 last_checkpoint = time.monotonic()
             if in_trouble:
-                messages = [trouble.message for trouble in troubles]
-                return True, "; ".join(messages) or "the run is in trouble, as its first process says"
+                return True, "; ".join(serious) or "the run is in trouble, as its first process says"
             yield progress
             if stopping:
                 return True, ""
@@ -275,12 +275,10 @@ def _train_stage(run: Run, stage: Stage) -> Generator[Progress, None, tuple[bool
 
 
 def _check_parts(recipe: Recipe, fabric: Fabric) -> None:
-    """A batch must fall into equal parts, or their means would not be the mean of the whole."""
+    """Raise `UsageError` where a batch cannot be taken in as many parts as there are processes, times accumulate."""
     parts = fabric.world_size * recipe.accumulate
-    if recipe.data.batch_size % parts:
-        raise UsageError(
-            f"data.batch_size must be a multiple of {parts}, processes times accumulate, not {recipe.data.batch_size}"
-        )
+    for contradiction in parts_contradictions(recipe, parts=parts, called="processes times accumulate"):
+        raise UsageError(contradiction)
 
 
 def _open_run_dir(run: Run, *, resume_at: Checkpoint | None) -> RunLog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -141,13 +142,37 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield f"data.patch_size must be a multiple of the scale {recipe.generator.scale}, not {patch_size}"
     if stages.gan and recipe.discriminator.head == "dense" and patch_size % 16:
         yield f"a discriminator with a dense head needs a data.patch_size that is a multiple of 16, not {patch_size}"
-    if recipe.data.batch_size % recipe.accumulate:
-        yield f"data.batch_size must be a multiple of accumulate, {recipe.accumulate}, not {recipe.data.batch_size}"
+    yield from parts_contradictions(recipe, parts=recipe.accumulate, called="accumulate")
     if recipe.data.on_device and recipe.data.degradation:
         yield "data.on_device cannot be true with data.degradation, which is done on the processor"
     for name, table in (("pretrain", stages.pretrain), ("gan", stages.gan)):
         if table:
             yield from _stage_contradictions(name, table, has_classifier=stages.classifier is not None)
+
+
+def parts_contradictions(recipe: Recipe, *, parts: int, called: str) -> Iterator[str]:
+    """What is wrong with batches that are taken in so many parts, which may be known only once the processes are.
+
+    The parts must be equal, or their means would not be the mean of the whole; and batch norm needs two values of each
+    channel, where a discriminator sees a picture at a sixteenth of its size in the end.
+    """
+    data, scale = recipe.data, recipe.generator.scale
+    if data.batch_size % parts:
+        yield f"data.batch_size must be a multiple of {called}, {parts}, not {data.batch_size}"
+        return
+    sides = {
+        "generator": data.patch_size // scale if recipe.generator.batch_norm else None,
+        "discriminator": math.ceil(data.patch_size / 16)
+        if recipe.stage.gan and recipe.discriminator.batch_norm
+        else None,
+    }
+    for network, side in sides.items():
+        if side == 1 and data.batch_size == parts:
+            yield (
+                f"{network}.batch_norm needs more than one value of each channel, but a data.patch_size of"
+                f" {data.patch_size} leaves one pixel of a picture, and {parts} parts of {data.batch_size} pictures one"
+                " picture: take larger patches or more pictures"
+            )
 
 
 def _stage_contradictions(name: str, table: GeneratorStageTable, *, has_classifier: bool) -> Iterator[str]:

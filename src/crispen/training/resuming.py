@@ -7,7 +7,9 @@ import os
 from collections.abc import Collection, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+from pydantic import ValidationError
 
 from crispen.errors import TrainingError
 from crispen.files import held_elsewhere
@@ -83,11 +85,20 @@ def check_steps(checkpoint: Checkpoint, *, steps: int) -> None:
 def notes_on_resuming(run_dir: Path, recipe: Recipe, checkpoint: Checkpoint, *, steps: int) -> list[str]:
     """What is not as it was when the run was left: newer checkpoints that are damaged, and what its recipe says."""
     notes = [f"{path.name} is damaged: going on from {checkpoint.path.name}" for path in checkpoint.damaged]
-    for key, change in changed_keys(run_dir, recipe.model_dump_json()).items():
+    recorded = _as_of_today(recorded_recipe(run_dir))
+    for key, change in changed_keys(recorded, recipe.model_dump(mode="json")).items():
         late = _late_for(key, checkpoint, steps)
         too_late = f", too late for {late}" if late else ""
         notes.append(f"the run goes on with another recipe than before: {change}{too_late}")
     return notes
+
+
+def _as_of_today(recorded: dict[str, Any]) -> dict[str, Any]:
+    """A recipe on record, with the defaults of keys that came later than it."""
+    try:
+        return Recipe.model_validate(recorded).model_dump(mode="json") if recorded else recorded
+    except ValidationError:
+        return recorded
 
 
 def recipe_as_done(run_dir: Path, recipe: Recipe, checkpoint: Checkpoint, *, steps: int) -> str:

@@ -42,6 +42,8 @@ class Start:
 def find_start(source: str) -> Start:
     """The weights that a text names: a model's name, a model's or a run's folder, or a file, or a sum of such.
 
+    A bundled model's name means that model, as everywhere; a folder of that name is ``./srresnet-x4``.
+
     In a sum, ``RUN + srgan-x4 - compact-x4``, the signs stand between blanks: what training against a discriminator
     has changed is added to the weights of another run (Ilharco et al., "Editing Models with Task Arithmetic", ICLR
     2023). The discriminator is the first that one of them has.
@@ -61,11 +63,12 @@ def find_start(source: str) -> Start:
 def _find(name: str) -> tuple[Path, Path | None]:
     """The files of a generator and, where there is one beside it, of a discriminator."""
     path = Path(name)
-    if (path / GENERATOR_FILE).is_file():
-        discriminator = path / DISCRIMINATOR_FILE
-        return path / GENERATOR_FILE, discriminator if discriminator.is_file() else None
-    if path.is_file() and path.suffix == ".safetensors":
-        return path, None
+    if not zoo.is_bundled(name):
+        if (path / GENERATOR_FILE).is_file():
+            discriminator = path / DISCRIMINATOR_FILE
+            return path / GENERATOR_FILE, discriminator if discriminator.is_file() else None
+        if path.is_file() and path.suffix == ".safetensors":
+            return path, None
     model = zoo.find(name)
     if model.weights is None:
         raise TrainingError(f"{name} has no {GENERATOR_FILE} to start from")

@@ -25,7 +25,7 @@ from crispen.zoo.card import Architecture, Card, Files, Measured, Training, pars
 __all__ = [
     "BUNDLED", "CARD", "INT8", "ONNX", "WEIGHTS",
     "Architecture", "Card", "Files", "Measured", "Model", "Training",
-    "find", "models", "sha256", "verify",
+    "find", "is_bundled", "models", "sha256", "verify",
 ]  # fmt: skip
 
 BUNDLED = Path(__file__).parent
@@ -79,6 +79,15 @@ def models() -> list[Card]:
     return sorted((read_card(path) for path in BUNDLED.glob(f"*/{CARD}")), key=lambda card: card.name)
 
 
+def is_bundled(name: str) -> bool:
+    """Whether a bundled model is called so. Such a name means it wherever a folder could be meant, too."""
+    return name in _names()
+
+
+def _names() -> list[str]:
+    return [card.parent.name for card in sorted(BUNDLED.glob(f"*/{CARD}"))]
+
+
 def find(name_or_path: str | os.PathLike[str] | Card) -> Model:
     """Find a model.
 
@@ -96,7 +105,7 @@ def find(name_or_path: str | os.PathLike[str] | Card) -> Model:
         path = Path(name_or_path)
     except TypeError:
         raise UsageError(f"a model must be a name, a path or a card, not {name_or_path!r}") from None
-    known = [folder.parent.name for folder in sorted(BUNDLED.glob(f"*/{CARD}"))]
+    known = _names()
     if str(name_or_path) in known:
         return _from_folder(BUNDLED / path)
     with _reading(path):
