@@ -34,14 +34,14 @@ def clip(
     colours: tuple[int, int, int, int] = (1, 1, 1, 1),
     aspect: Fraction = Fraction(1),
     rotation: float = 0,
-    sound: bool = False,
+    sound: bool | str = False,
     subtitles: str | None = None,
     chapters: bool = False,
     options: dict[str, str] | None = None,
 ) -> Path:
     """Write a film of frames: RGB, or such as PyAV has.
 
-    ``colours`` are matrix, range, primaries and transfer, as FFmpeg numbers them.
+    ``colours`` are matrix, range, primaries and transfer, as FFmpeg numbers them. ``sound`` is AAC, or what it names.
     """
     frames = pictures() if frames is None else frames
     matrix, span, primaries, transfer = colours
@@ -63,7 +63,7 @@ def clip(
         stream.metadata["language"] = "fra"
         if rotation:
             stream.set_display_rotation(rotation)
-        others = [_add_sound(film)] if sound else []
+        others = [_add_sound(film, sound if isinstance(sound, str) else "aac")] if sound else []
         if subtitles:
             others.append(_add_subtitles(film, subtitles))
         if chapters:
@@ -76,6 +76,20 @@ def clip(
         film.mux(stream.encode(None))
         for add in others:
             add()
+    return path
+
+
+def trimmed(path: Path, source: Path, *, frames: int) -> Path:
+    """Write an MP4 of all of a film's pictures, of which an edit list hides the first few, 1/24 s each."""
+    first = {"movflags": "faststart"}  # the index, so that a film that is cut off still has it
+    with av.open(str(source)) as whole, av.open(str(path), "w", options=first) as film:
+        pictures = whole.streams.video[0]
+        copy = film.add_stream_from_template(pictures, opaque=True)
+        for packet in whole.demux(pictures):
+            if packet.dts is not None:
+                hidden = round(Fraction(frames, 24) / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - hidden, packet.dts - hidden, copy
+                film.mux_one(packet)
     return path
 
 
@@ -106,6 +120,15 @@ def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
         ]
 
 
+def heard(path: Path) -> tuple[float, NDArray[np.float32]]:
+    """When the first sound of a film begins, in seconds, and its samples: (channels, samples)."""
+    with av.open(str(path)) as film:
+        frames = list(film.decode(audio=0))
+        resampler = av.AudioResampler(format="fltp")
+        samples = [part.to_ndarray() for frame in frames for part in resampler.resample(frame)]
+        return float(frames[0].pts * frames[0].time_base), np.concatenate(samples, axis=1)
+
+
 def _frame(given: Any, pixel_format: str, matrix: int, span: int, time: int) -> Any:
     frame = given
     if isinstance(given, np.ndarray):
@@ -118,8 +141,9 @@ def _frame(given: Any, pixel_format: str, matrix: int, span: int, time: int) -> 
     return frame
 
 
-def _add_sound(film: Any) -> Any:
-    stream = film.add_stream("aac", rate=48000)
+def _add_sound(film: Any, codec: str) -> Any:
+    stream = film.add_stream(codec, rate=48000)
+    stream.codec_context.bit_rate = 128000
     stream.metadata["language"] = "deu"
 
     def add() -> None:

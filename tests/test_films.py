@@ -14,10 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 import clips
-from clips import av, clip, decoded, packets, pictures, planes, said, times
-from crispen import films
+from clips import av, clip, decoded, heard, packets, pictures, planes, said, times, trimmed
+from crispen import films, jobs
 from crispen.errors import PictureError, UsageError
 from crispen.films import Options
+from crispen.upscaling.naming import Naming
 from files import pipe
 
 
@@ -143,8 +144,53 @@ def test_sound_subtitles_chapters_and_tags_are_copied(tmp_path: Path, suffix: st
 
 def test_what_the_container_cannot_hold_is_left_out_and_said(tmp_path: Path) -> None:
     source = clip(tmp_path / "a.mkv", sound=True)
-    running = enlarge(source, tmp_path / "b.webm", preset="8")
-    assert running.notes == [f"{tmp_path / 'b.webm'} is without audio (aac), which .webm cannot hold"]
+    running = films.enlarge(source, Doubling(), tmp_path / "b.webm", Options(preset="8"))
+    notes = [f"{tmp_path / 'b.webm'} is without audio (aac), which .webm cannot hold"]
+    assert running.notes == notes  # before the first frame is made
+    running.result.stat()
+    assert running.notes == notes
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "sound"),
+    [
+        ("a.avi", "mjpeg", "pcm_u8"),
+        ("a.avi", "mjpeg", "adpcm_ima_wav"),
+        ("a.wmv", "wmv2", "wmav2"),
+        ("a.avi", "mpeg4", "pcm_mulaw"),
+        ("a.flv", "flv", "libmp3lame"),
+    ],
+)
+def test_the_container_is_one_that_keeps_the_sound(tmp_path: Path, name: str, codec: str, sound: str) -> None:
+    pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    source = clip(tmp_path / name, codec=codec, pixel_format=pixel_format, sound=sound)
+    plan = jobs.plan([source], output=None, naming=Naming(model="", scale=2))
+    (job,) = plan.jobs
+    assert job.target == source.with_name("a-x2" + (".mp4" if sound == "libmp3lame" else ".mkv"))
+    assert enlarge(source, job.target).notes == []
+    (begin, samples), (same_begin, same_samples) = heard(source), heard(job.target)
+    assert same_begin == pytest.approx(begin, abs=0.001)
+    np.testing.assert_allclose(same_samples, samples.clip(-1, 1), atol=2**-14)
+
+
+def test_the_container_that_is_asked_for_is_taken(tmp_path: Path) -> None:
+    source = clip(tmp_path / "a.avi", codec="mjpeg", pixel_format="yuvj420p", sound="pcm_u8")
+    target = tmp_path / "b.mp4"
+    plan = jobs.plan([source], output=str(target), naming=Naming(model="", scale=2))
+    assert [job.target for job in plan.jobs] == [target]
+    running = films.enlarge(source, Doubling(), target)
+    assert running.notes == [f"{target} is without audio (pcm_u8), which .mp4 cannot hold"]
+
+
+def test_a_part_of_sound_that_is_unpacked(tmp_path: Path) -> None:
+    source = clip(tmp_path / "a.avi", codec="mjpeg", pixel_format="yuvj420p", sound="adpcm_ima_wav")
+    enlarge(source, tmp_path / "b.mkv", start=0.125, end=0.375)
+    (_, whole), (begin, part) = heard(source), heard(tmp_path / "b.mkv")
+    block, count = 1017, part.shape[1]  # what the codec packs at a time, and AVI counts
+    assert 0.2 < count / 48000 < 0.3
+    places = range(0, whole.shape[1] - count, block)
+    (place,) = (place for place in places if np.array_equal(whole[:, place : place + count], part))
+    assert place / 48000 - 0.125 == pytest.approx(begin, abs=block / 48000)
 
 
 @pytest.mark.parametrize(
@@ -356,6 +402,43 @@ def test_the_empty_pieces_of_an_avi_are_no_missing_frames(tmp_path: Path) -> Non
     assert times(tmp_path / "b.mp4") == pytest.approx(times(source), abs=1e-4)
 
 
+@pytest.mark.parametrize("distance", [2, 12])
+def test_what_an_edit_list_hides_is_not_missing(tmp_path: Path, distance: int) -> None:
+    """Of key frames every 2, FFmpeg does not even read what lies before the last one that is hidden."""
+    whole = clip(tmp_path / "whole.mp4", pictures(10), options={"g": str(distance)})
+    source = trimmed(tmp_path / "a.mp4", whole, frames=5)
+    running = enlarge(source, tmp_path / "b.mp4")
+    assert (running.total, running.notes) == (5, [])
+    assert times(tmp_path / "b.mp4") == times(source) == [Fraction(n, 24) for n in range(5)]
+
+
+@pytest.mark.parametrize("hidden", [0, 5])
+def test_an_mp4_that_is_cut_off_is_said_to_end_early(tmp_path: Path, hidden: int) -> None:
+    whole = clip(tmp_path / "whole.mp4", pictures(24), options={"g": "1"})
+    content = trimmed(tmp_path / "a.mp4", whole, frames=hidden).read_bytes()
+    (tmp_path / "a.mp4").write_bytes(content[: round(len(content) * 0.7)])
+    notes = enlarge(tmp_path / "a.mp4", tmp_path / "b.mp4").notes
+    count = len(decoded(tmp_path / "b.mp4"))
+    assert 0 < count < 24 - hidden
+    said = f"{tmp_path / 'a.mp4'} ends early: {count} of its {24 - hidden} frames could be decoded"
+    assert said in notes
+
+
+@pytest.mark.parametrize("name", ["Alien: Romulus", "12:30", "file:a", "subfile,,a:b", "%03d: 100 %"])
+def test_names_that_mean_something_to_ffmpeg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clip(Path("clip.mkv"), sound=True, subtitles="subrip").rename(f"{name}.mkv")
+    enlarge(Path(f"{name}.mkv"), Path(f"{name}: big.mp4"))
+    assert len(decoded(tmp_path / f"{name}: big.mp4")) == 12
+    content = (tmp_path / f"{name}.mkv").read_bytes()
+    Path(f"{name}.mkv").write_bytes(content[:600])
+    with pytest.raises(PictureError) as caught:
+        films.probe(Path(f"{name}.mkv"))
+    assert str(caught.value).startswith(f"{name}.mkv cannot be")
+
+
 def test_damage_is_said_and_passed_over(tmp_path: Path) -> None:
     source = clip(tmp_path / "a.mp4", pictures(12), codec="png", pixel_format="rgb24")
     content = bytearray(source.read_bytes())
@@ -363,7 +446,7 @@ def test_damage_is_said_and_passed_over(tmp_path: Path) -> None:
     content[place - 60 : place + 40] = bytes(100)
     source.write_bytes(content)
     notes = enlarge(source, tmp_path / "b.mp4").notes
-    assert any("damaged" in note for note in notes)
+    assert any(note.startswith(f"{source} is damaged") for note in notes)
     assert len(decoded(tmp_path / "b.mp4")) == 11
 
 

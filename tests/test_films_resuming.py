@@ -191,6 +191,28 @@ def test_a_link_is_followed(tmp_path: Path, force: bool) -> None:
     assert not force or stat.S_IMODE(there.stat().st_mode) == 0o600  # what was private stays so
 
 
+@pytest.mark.parametrize("stem", ["x" * 250, "ü" * 123, "幅" * 83], ids=["1 byte", "2 bytes", "3 bytes"])
+def test_films_with_long_names_are_taken_up_too(tmp_path: Path, stem: str) -> None:
+    source, output = clip(tmp_path / "a.mp4"), tmp_path / f"{stem}.mp4"
+    options = Options(segment_frames=4)
+    with pytest.raises(KeyboardInterrupt):
+        films.enlarge(source, Doubling(6), output, options).result.stat()
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert folder == folder_of(output) != folder_of(output.with_name(f"{stem[:-1]}y.mp4"))
+    assert folder.name.startswith(f".{stem[:70]}")
+    assert folder.name.endswith(".crispen")
+    assert len(os.fsencode(folder.name)) <= 255
+    steps = list(films.enlarge(source, Doubling(), output, options))
+    assert sum(step.reused for step in steps) == 4
+    assert sorted(tmp_path.iterdir()) == sorted([source, output])
+
+
+def test_a_name_that_is_too_long_is_refused_at_once(tmp_path: Path) -> None:
+    source, output = clip(tmp_path / "a.mp4"), tmp_path / f"{'x' * 252}.mp4"
+    with pytest.raises(PictureError, match="cannot be written: File name too long"):
+        films.enlarge(source, Doubling(), output)
+
+
 def test_a_full_disk_is_one_sentence_and_what_is_done_stays(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     noise = [np.random.default_rng(n).integers(0, 256, (64, 64, 3), np.uint8) for n in range(8)]

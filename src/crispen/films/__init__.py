@@ -10,6 +10,7 @@
 FFmpeg's libraries do the reading and writing, through PyAV (the extra ``video``).
 """
 
+from crispen.films.assembling import usual_suffix
 from crispen.films.enlarging import Running, Step, enlarge, preview
 from crispen.films.options import CODECS, SUFFIXES, Codec, Options, parse_time
 from crispen.films.reading import Film, probe
@@ -17,5 +18,5 @@ from crispen.films.reading import Film, probe
 __all__ = [
     "CODECS", "SUFFIXES",
     "Codec", "Film", "Options", "Running", "Step",
-    "enlarge", "parse_time", "preview", "probe",
+    "enlarge", "parse_time", "preview", "probe", "usual_suffix",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from crispen.errors import PictureError, require
@@ -10,6 +11,11 @@ from crispen.errors import PictureError, require
 def av() -> Any:
     """Return the package PyAV, or raise `MissingExtra`."""
     return require("av", purpose="enlarging films")
+
+
+def url_of(path: Path) -> str:
+    """Return a file's path as FFmpeg takes it: by itself, what is before a colon in it would be a protocol."""
+    return f"file:{path}"
 
 
 def reason(error: Exception) -> str:

@@ -7,16 +7,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from crispen.films._av import av
+from crispen.errors import CrispenError, PictureError
+from crispen.films._av import av, reason, url_of
 from crispen.films.encoding import Segment, add_pictures, film_packets
-from crispen.films.options import Coding, Options
-from crispen.films.reading import Film, is_cover, opened
+from crispen.films.options import SUFFIXES, Coding, Options
+from crispen.films.reading import Film, is_cover, main_stream, opened
+from crispen.films.sound import Unpacked
 from crispen.films.subtitles import Translated
 
 if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
     from av.container.core import Chapter
     from av.packet import Packet
@@ -67,6 +71,40 @@ class Copy:
     stream: Stream
     translate: Callable[[Packet[Any]], Packet[Any] | None] | None = None
     """What brings packets into the container's own form, None for those that have nothing to say."""
+    rest: Callable[[], Packet[Any] | None] | None = None
+    """What gives a last packet after all others, if there is one."""
+
+
+def usual_suffix(path: Path) -> str:
+    """Return how the name of a film's result ends by default: as the film's own, where films are written so.
+
+    Others become ``.mp4`` or, where that cannot hold as much of them, ``.mkv``; what cannot be read is an ``.mp4``.
+    """
+    if path.suffix.lower() in SUFFIXES:
+        return path.suffix
+    with suppress(CrispenError):  # said when the film's turn comes
+        lost = left_out(path, ".mp4")
+        if lost and len(left_out(path, ".mkv")) < len(lost):
+            return ".mkv"
+    return ".mp4"
+
+
+def left_out(path: Path, suffix: str) -> list[str]:
+    """Return what of a film there is no place for in a container, named by its ending, in words.
+
+    Raises:
+        PictureError: for a film that cannot be read, or that has no pictures.
+    """
+    with opened(path) as source:
+        pictures = main_stream(path, source)
+        others = [stream for stream in source.streams if stream.index != pictures.index]
+        try:
+            with av().open(BytesIO(), "w", format=_FORMATS[suffix]) as opened_target:
+                container = cast("OutputContainer", opened_target)
+                named = [_keep(container, source, path, stream, {}) for stream in others]
+        except av().FFmpegError as error:
+            raise PictureError(f"{path} cannot be read as a film: {reason(error)}") from error
+    return [name for name in named if name is not None]
 
 
 def assemble(
@@ -78,8 +116,8 @@ def assemble(
     coding: Coding,
     size: tuple[int, int],
     options: Options,
-) -> list[str]:
-    """Write the film.
+) -> None:
+    """Write the film, without what `left_out` says.
 
     Args:
         target: the file to write.
@@ -90,22 +128,18 @@ def assemble(
         size: width and height of the enlarged frames.
         options: what was asked for.
 
-    Returns:
-        What the container cannot hold and so is left out, in words.
-
     Raises:
         FFmpegError: where the file cannot be written.
     """
     form = _FORMATS[target.suffix.lower()]
-    with opened(film.path) as source, av().open(str(target), "w", format=form) as opened_target:
+    with opened(film.path) as source, av().open(url_of(target), "w", format=form) as opened_target:
         container = cast("OutputContainer", opened_target)
         part = _part(segments, film, source, options)
-        pictures, copies, left_out = _add_streams(container, source, film, coding=coding, size=size)
+        pictures, copies = _add_streams(container, source, film, coding=coding, size=size)
         _copy_facts(container, source, part, options)
         encoded = _sent(film_packets(segments, folder, film, shift=part.shift), pictures)
         for packet in heapq.merge(encoded, _copied(source, container, copies, part), key=_decoding_time):
             container.mux_one(packet)
-    return left_out
 
 
 def _part(segments: Sequence[Segment], film: Film, source: InputContainer, options: Options) -> Part:
@@ -118,38 +152,46 @@ def _part(segments: Sequence[Segment], film: Film, source: InputContainer, optio
 
 def _add_streams(
     container: OutputContainer, source: InputContainer, film: Film, *, coding: Coding, size: tuple[int, int]
-) -> tuple[VideoStream, dict[int, Copy], list[str]]:
+) -> tuple[VideoStream, dict[int, Copy]]:
     """Add all streams in the film's order.
 
     Returns:
-        That of the frames; the others by the index of what they are copies of; and what could not be added.
+        That of the frames; and the others by the index of what they are copies of.
     """
     pictures: VideoStream | None = None
     copies: dict[int, Copy] = {}
-    left_out: list[str] = []
     for stream in source.streams:
         if stream.index == film.stream:
             pictures = add_pictures(container, film, coding, width=size[0], height=size[1])
             _copy_tags(stream, pictures)
-        elif stream.type == "attachment" or (stream.type == "video" and is_cover(stream)):
-            _keep_attachment(container, film, stream, copies, left_out)
-        elif not (stream.type == "data" and stream.name == "bin_data" and source.chapters()):
-            _keep(container, stream, copies, left_out)  # the exception is how MP4 writes chapters, once more
+        else:
+            _keep(container, source, film.path, stream, copies)
     assert pictures is not None
-    return pictures, copies, left_out
+    return pictures, copies
 
 
-def _keep(container: OutputContainer, stream: Stream, copies: dict[int, Copy], left_out: list[str]) -> None:
-    """Add the copy of a stream, or say that it is left out."""
+def _keep(
+    container: OutputContainer, source: InputContainer, path: Path, stream: Stream, copies: dict[int, Copy]
+) -> str | None:
+    """Add what a stream beside the frames has; return what it is called where the container has no place for it."""
+    if stream.type == "attachment" or (stream.type == "video" and is_cover(stream)):
+        return _keep_attachment(container, path, stream, copies)
+    if stream.type == "data" and stream.name == "bin_data" and source.chapters():
+        return None  # how MP4 writes chapters, once more
+    return _keep_copy(container, stream, copies)
+
+
+def _keep_copy(container: OutputContainer, stream: Stream, copies: dict[int, Copy]) -> str | None:
+    """Add the copy of a stream; see `_keep`."""
     try:
         if stream.type not in ("audio", "subtitle") and not is_cover(stream):
             raise ValueError
         copy = _copy(container, stream)
     except ValueError:
-        left_out.append(f"{stream.type} ({_kind(stream)})")
-        return
+        return f"{stream.type} ({_kind(stream)})"
     _copy_tags(stream, copy.stream)
     copies[stream.index] = copy
+    return None
 
 
 def _copy(container: OutputContainer, stream: Stream) -> Copy:
@@ -157,8 +199,11 @@ def _copy(container: OutputContainer, stream: Stream) -> Copy:
     try:
         return Copy(container.add_stream_from_template(stream, opaque=True))
     except ValueError:
-        if stream.type != "subtitle":
+        if stream.type not in ("audio", "subtitle"):
             raise
+    if stream.type == "audio":
+        unpacked = Unpacked(cast("AudioStream", stream), container)
+        return Copy(unpacked.stream, unpacked, unpacked.rest)
     translated = Translated(cast("SubtitleStream", stream), container)
     return Copy(translated.stream, translated)
 
@@ -170,23 +215,23 @@ def _kind(stream: Stream) -> str:
 
 
 def _keep_attachment(
-    container: OutputContainer, film: Film, stream: Stream, copies: dict[int, Copy], left_out: list[str]
-) -> None:
-    """Keep a font or a cover; Matroska holds covers as files that are attached, too."""
+    container: OutputContainer, path: Path, stream: Stream, copies: dict[int, Copy]
+) -> str | None:
+    """Keep a font or a cover; see `_keep`. Matroska holds covers as files that are attached, too."""
     if container.format.name == "matroska":
         kind, usual = _COVER_TYPES.get(stream.name or "", ("application/octet-stream", "attachment"))
         name, kind = stream.metadata.get("filename", usual), stream.metadata.get("mimetype", kind)
-        data = cast("AttachmentStream", stream).data if stream.type == "attachment" else _cover(film, stream)
+        data = cast("AttachmentStream", stream).data if stream.type == "attachment" else _cover(path, stream)
         container.add_attachment(name, kind, data)
-    elif stream.type == "video" and container.format.name in ("mp4", "mov"):
-        _keep(container, stream, copies, left_out)
-    else:
-        left_out.append(f"{stream.type} ({stream.metadata.get('filename', stream.name)})")
+        return None
+    if stream.type == "video" and container.format.name in ("mp4", "mov"):
+        return _keep_copy(container, stream, copies)
+    return f"{stream.type} ({stream.metadata.get('filename', stream.name)})"
 
 
-def _cover(film: Film, stream: Stream) -> bytes:
+def _cover(path: Path, stream: Stream) -> bytes:
     """The picture in a stream that is a cover."""
-    with opened(film.path) as container:
+    with opened(path) as container:
         return bytes(next(iter(container.demux(container.streams[stream.index]))))
 
 
@@ -243,15 +288,18 @@ def _copied(
                 packet.dts = max(cast(int, packet.dts), last.get(index, -(1 << 62)) + strictly)
                 packet.pts = max(cast(int, packet.pts), packet.dts)
                 last[index] = packet.dts
-                yield from _readdressed(packet, copies[index])
+                copy = copies[index]
+                yield from _readdressed(copy.translate(packet) if copy.translate else packet, copy)
+    for copy in copies.values():
+        if copy.rest is not None:
+            yield from _readdressed(copy.rest(), copy)
 
 
-def _readdressed(packet: Packet[Any], copy: Copy) -> Iterator[Packet[Any]]:
-    """Send a packet to its copy, in the form that it has there."""
-    sent = packet if copy.translate is None else copy.translate(packet)
-    if sent is not None:
-        sent.stream = copy.stream
-        yield sent
+def _readdressed(packet: Packet[Any] | None, copy: Copy) -> Iterator[Packet[Any]]:
+    """Send a packet to its copy, if there is one."""
+    if packet is not None:
+        packet.stream = copy.stream
+        yield packet
 
 
 def _clip(packet: Packet[Any], part: Part, *, fade: bool) -> bool:

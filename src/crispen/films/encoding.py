@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from crispen.errors import PictureError, UsageError
-from crispen.films._av import av, reason
+from crispen.films._av import av, reason, url_of
 from crispen.films._scheduling import kept_scheduling
 from crispen.films.colour import RGB, LeftSited, from_rgb
 from crispen.films.options import CODECS, Coding
@@ -90,7 +90,7 @@ class SegmentWriter:
         self._times: list[int] = []  # of the packets, in the order of decoding
         self._duration = 0
         self._container = cast(
-            "OutputContainer", av().open(str(path), "w", format=CODECS[coding.codec].segments)
+            "OutputContainer", av().open(url_of(path), "w", format=CODECS[coding.codec].segments)
         )
         self._stream = add_pictures(self._container, film, coding, width=width, height=height)
         self.frames = 0
@@ -205,7 +205,7 @@ def _packets_of(segment: Segment, folder: Path, film: Film) -> dict[int, Packet[
     A file's times begin at 0 or later, as FFmpeg shifts them where decoding would begin before: only their
     differences count.
     """
-    with av().open(str(folder / segment.file)) as container:
+    with av().open(url_of(folder / segment.file)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
     earliest = min(packet.pts for packet in packets)
     return {

@@ -14,7 +14,7 @@ from crispen.errors import PictureError, UsageError
 from crispen.files import check_replaceable, flush, give_name
 from crispen.films import reading, work
 from crispen.films._av import av, reason
-from crispen.films.assembling import assemble
+from crispen.films.assembling import assemble, left_out
 from crispen.films.colour import RGB, LeftSited
 from crispen.films.encoding import SegmentWriter
 from crispen.films.options import CODECS, Coding, Options, check_suffix, choose
@@ -150,7 +150,7 @@ class Running:
     def _publish(self, started: work.Work) -> None:
         """Make the film of the segments, and give it its name."""
         whole = started.folder / f"whole{self._output.suffix.lower()}"
-        left_out = assemble(
+        assemble(
             whole,
             started.segments,
             started.folder,
@@ -159,9 +159,6 @@ class Running:
             size=_size(self._film, self._upscaler.scale, self._options),
             options=self._options,
         )
-        if left_out:
-            suffix = self._output.suffix.lower()
-            self.notes.append(f"{self._output} is without {', '.join(left_out)}, which {suffix} cannot hold")
         self._give_name(whole)
 
     def _give_name(self, whole: Path) -> None:
@@ -320,6 +317,10 @@ def _notes(film: Film, coding: Coding, output: Path, upscaler: Enlarges, options
         )
     if film.captions:
         notes.append(f"{output} is without the closed captions that lie inside the pictures of {film.path}")
+    suffix = output.suffix.lower()
+    lost = left_out(film.path, suffix)
+    if lost:
+        notes.append(f"{output} is without {', '.join(lost)}, which {suffix} cannot hold")
     return notes
 
 
@@ -341,6 +342,12 @@ def _identity(upscaler: Enlarges) -> str:
 
 def _check_destination(source: Path, target: Path, *, force: bool) -> None:
     """Refuse what is taken, nowhere, or the film itself."""
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # as a name that is too long, which otherwise only the finished film would meet
+        raise PictureError(f"{target} cannot be written: {error.strerror}") from error
     if target.is_dir():
         raise PictureError(f"{target} is a folder, so no film can be written there")
     check_replaceable(target, error=PictureError)

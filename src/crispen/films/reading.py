@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from crispen.errors import PictureError
 from crispen.films import hdr
-from crispen.films._av import av, reason
+from crispen.films._av import av, reason, url_of
 from crispen.films.colour import RGB, Colours, LeftSited, chroma_of, colours_of, depth_of, to_rgb
 
 if TYPE_CHECKING:
@@ -95,13 +95,9 @@ def probe(path: Path, *, max_megapixels: float = math.inf) -> Film:
         MissingExtra: where PyAV is not installed.
     """
     with opened(path) as container:
-        if not container.streams.video:
-            raise PictureError(
-                f"{path} cannot be enlarged: there are no pictures in it, only {_held(container)}"
-            )
-        stream = _main(container)
+        stream = main_stream(path, container)
         _check_size(path, stream, max_megapixels=max_megapixels)
-        frame = next(_decoded(container, stream, []), None)
+        frame = next(_decoded(path, container, stream, []), None)
         if frame is None:
             raise PictureError(f"{path} cannot be enlarged: it has no frame that can be decoded")
         return _facts(path, container, stream, frame)
@@ -115,7 +111,7 @@ def opened(path: Path) -> Generator[InputContainer]:
         PictureError: for a file that cannot be read.
     """
     try:
-        container = av().open(str(path), metadata_errors="replace")
+        container = av().open(url_of(path), metadata_errors="replace")
     except av().FFmpegError as error:
         raise PictureError(f"{path} cannot be read as a film: {reason(error)}") from error
     with container:
@@ -187,9 +183,11 @@ def is_transparent(frame: VideoFrame) -> bool:
     return bool(frame.to_ndarray(format="rgba")[..., 3].min() < 255)
 
 
-def _main(container: InputContainer) -> VideoStream:
-    """The stream that is the film: the first that is not a cover."""
+def main_stream(path: Path, container: InputContainer) -> VideoStream:
+    """Return the stream that is the film: the first that is not a cover; raise `PictureError` where there is none."""
     videos = container.streams.video
+    if not videos:
+        raise PictureError(f"{path} cannot be enlarged: there are no pictures in it, only {_held(container)}")
     return next((stream for stream in videos if not is_cover(stream)), videos[0])
 
 
@@ -228,8 +226,7 @@ def _facts(path: Path, container: InputContainer, stream: VideoStream, frame: Vi
         height=sides[1],
         time_base=stream.time_base or 1 / rate,
         rate=rate,
-        # AVI counts the empty pieces, too, by which a frame is shown longer.
-        frames=None if container.format.name == "avi" else stream.frames or None,
+        frames=_count(container, stream),
         seconds=None if duration is None else float(duration),
         depth=depth_of(frame),
         chroma=chroma_of(frame),
@@ -242,6 +239,15 @@ def _facts(path: Path, container: InputContainer, stream: VideoStream, frame: Vi
         interlaced=frame.interlaced_frame,
         captions=hdr.has(frame, "A53_CC"),
     )
+
+
+def _count(container: InputContainer, stream: VideoStream) -> int | None:
+    """How many frames are shown, where the file says so."""
+    if container.format.name == "avi":  # which counts the empty pieces, too, by which a frame is shown longer
+        return None
+    if stream.frames and "mp4" in container.format.name:  # which counts what an edit list hides, too
+        return sum(not entry.is_discard for entry in stream.index_entries) or None
+    return stream.frames or None
 
 
 def _turn(frame: VideoFrame) -> Turn:
@@ -263,9 +269,7 @@ def _decoded_from(film: Film, first: Fraction | float | None, notes: list[str]) 
     """Decode from a key frame at or before ``first``; from the beginning where the film cannot be entered there."""
     if first is not None:
         with opened(film.path) as container:
-            decoded = _sought(
-                container, cast("VideoStream", container.streams[film.stream]), int(first), notes
-            )
+            decoded = _sought(film, container, int(first), notes)
             frame = next(decoded, None)
             time = None if frame is None else frame.pts
             if frame is not None and time is not None and time <= first:
@@ -273,23 +277,28 @@ def _decoded_from(film: Film, first: Fraction | float | None, notes: list[str]) 
                 yield from decoded
                 return
     with opened(film.path) as container:
-        yield from _decoded(container, cast("VideoStream", container.streams[film.stream]), notes)
+        yield from _decoded(film.path, container, _stream(film, container), notes)
 
 
-def _sought(
-    container: InputContainer, stream: VideoStream, time: int, notes: list[str]
-) -> Iterator[VideoFrame]:
+def _sought(film: Film, container: InputContainer, time: int, notes: list[str]) -> Iterator[VideoFrame]:
+    stream = _stream(film, container)
     try:
         container.seek(time, stream=stream)
     except av().FFmpegError:  # raw streams, pipes: nothing to find one's way by
         return
-    yield from _decoded(container, stream, notes)
+    yield from _decoded(film.path, container, stream, notes)
 
 
-def _decoded(container: InputContainer, stream: VideoStream, notes: list[str]) -> Iterator[VideoFrame]:
+def _stream(film: Film, container: InputContainer) -> VideoStream:
+    return cast("VideoStream", container.streams[film.stream])
+
+
+def _decoded(
+    path: Path, container: InputContainer, stream: VideoStream, notes: list[str]
+) -> Iterator[VideoFrame]:
     """Decode all there is, past damage, and say in ``notes`` how much of it there was."""
     lost = 0
-    for packet in _packets(container, stream, notes):
+    for packet in _packets(path, container, stream, notes):
         try:
             decoded = stream.decode(packet)
         except av().FFmpegError:
@@ -297,19 +306,17 @@ def _decoded(container: InputContainer, stream: VideoStream, notes: list[str]) -
             continue
         yield from decoded
     if lost:
-        notes.append(
-            f"{container.name} is damaged: {lost} of its frames could not be decoded and are left out"
-        )
+        notes.append(f"{path} is damaged: {lost} of its frames could not be decoded and are left out")
 
 
 def _packets(
-    container: InputContainer, stream: VideoStream, notes: list[str]
+    path: Path, container: InputContainer, stream: VideoStream, notes: list[str]
 ) -> Iterator[Packet[Any] | None]:
     """Read a stream's packets; None, which makes the decoder give its last frames, where reading fails."""
     try:
         yield from container.demux(stream)
     except av().FFmpegError as error:
-        notes.append(f"{container.name} is damaged: it can be read only in part ({reason(error)})")
+        notes.append(f"{path} is damaged: it can be read only in part ({reason(error)})")
         yield None
 
 

@@ -21,6 +21,7 @@ from crispen.films.encoding import Segment
 
 _MANIFEST, _LOCK = "manifest.json", "lock"
 _SAMPLES, _SAMPLE = 64, 1 << 16
+_LONGEST = 255  # bytes of a name, in nearly all file systems
 
 
 class Work:
@@ -89,9 +90,19 @@ def begun(output: Path, *, identity: str) -> Generator[Work]:
 
 
 def folder_of(output: Path) -> Path:
-    """Return the hidden folder for a film: beside it, or beside the file that a link stands for."""
+    """Return the hidden folder for a film: beside it, or beside the file that a link stands for.
+
+    Where the film's name is too long to be part of the folder's, its beginning and a hash of all of it are.
+    """
     target = Path(os.path.realpath(output)) if output.is_symlink() else output
-    return target.with_name(f".{target.name}.crispen")
+    folder = target.with_name(f".{target.name}.crispen")
+    whole = os.fsencode(target.name)
+    excess = len(os.fsencode(folder.name)) - _LONGEST
+    if excess <= 0:
+        return folder
+    digest = hashlib.sha256(whole).hexdigest()[:16]
+    beginning = whole[: len(whole) - excess - len(digest) - 1].decode(errors="ignore")
+    return target.with_name(f".{beginning}-{digest}.crispen")
 
 
 def identity_of(source: Path, settings: Mapping[str, Any]) -> str:

@@ -164,14 +164,17 @@ class _Settings(NamedTuple):
         if not is_film(source):
             return picture(source, format=self.encoding.format, max_megapixels=self.max_megapixels)
         if self.frame is None:
-            from crispen import films
-
-            ext = source.suffix if source.suffix.lower() in films.SUFFIXES else ".mp4"
             size = partial(_film_size, source, max_megapixels=self.max_megapixels)
-            return Subject(source, source.stem, lambda: ext.removeprefix("."), size, even=True)
+            return Subject(source, source.stem, partial(_film_ext, source), size, even=True)
         ext = picture_ext(self.encoding.format)
         size = partial(_frame_size, source, max_megapixels=self.max_megapixels)
         return Subject(source, f"{source.stem}-{self.frame:g}s", lambda: ext, size)
+
+
+def _film_ext(source: Path) -> str:
+    from crispen import films
+
+    return films.usual_suffix(source).removeprefix(".")
 
 
 def _film_size(source: Path, *, max_megapixels: float) -> Dimensions:
