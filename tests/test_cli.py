@@ -417,7 +417,9 @@ def test_what_the_file_system_refuses_is_one_line(tiny_model: Path) -> None:
         assert len(error_lines(result)) == 1
 
 
-def test_interrupting_is_one_line_and_leaves_nothing(tiny_model: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_interrupting_is_one_line_and_leaves_nothing(tiny_model: Path, name: str) -> None:
+    number = named_signal(name)
     save("large.png", 1200, 1600)
     before = names()
     arguments = ["upscale", "large.png", "--model", str(tiny_model), "--tile", "16"]
@@ -429,10 +431,115 @@ def test_interrupting_is_one_line_and_leaves_nothing(tiny_model: Path) -> None:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "working\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert (out, err, process.returncode) == ("", "crispen: interrupted\n", 130)
+    assert (out, err, process.returncode) == ("", "crispen: interrupted\n", 128 + number)
     assert names() == before
+
+
+LISTENING = """
+import shutil
+from crispen.cli import main
+
+def announce(source, target):
+    target.write(source.read(10))
+    target.flush()
+    print("reading", flush=True)
+    target.write(source.read())
+
+shutil.copyfileobj = announce
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_what_came_through_the_standard_input_does_not_stay(tiny_model: Path, name: str) -> None:
+    number = named_signal(name)
+    Path("temporary").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", LISTENING, "upscale", "-", "-o", "a.png", "--model", str(tiny_model)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(Path("temporary").absolute())},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(save("b.png").read_bytes()[:100])
+    process.stdin.flush()
+    assert process.stdout.readline() == b"reading\n"
+    assert [path.name for path in Path("temporary").glob("*/*")] == ["standard input"]
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number
+    assert process.communicate() == (b"", b"crispen: interrupted\n")
+    assert names("temporary") == []
+
+
+ENDING = """
+import os, signal, threading
+from crispen.cli import main
+from crispen.jobs import Enlarger
+
+do, first = Enlarger._do, threading.Event()
+
+def one_and_the_end(self, job, watch):
+    if job.source.name == "0.png":
+        try:
+            return do(self, job, watch)
+        finally:
+            first.set()
+    first.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in watch(iter(int, 1), 10, pixels=lambda _: 1):
+        pass
+
+Enlarger._do = one_and_the_end
+main()
+"""
+
+
+def test_a_run_that_is_ended_by_the_system_reports_what_it_has_done(tiny_model: Path) -> None:
+    named_signal("SIGTERM")
+    for number in range(3):
+        save(f"in/{number}.png")
+    options = ["upscale", "in", "-o", "out", "--model", str(tiny_model), "--report", "report.json"]
+    result = subprocess.run(
+        [sys.executable, "-c", ENDING, *options], check=False, capture_output=True, text=True, timeout=120
+    )
+    assert (result.returncode, result.stderr) == (143, "crispen: interrupted\n")
+    done = [entry["target"] for entry in json.loads(Path("report.json").read_text())["results"]]
+    assert done == [str(Path("out", name)) for name in names("out")]
+    assert len(done) == len(result.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_that_is_ignored_or_taken_stays_so(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    number, find = named_signal(name), zoo.find
+    during: list[object] = []
+
+    def found(model: str | Path) -> zoo.Model:
+        during.append(signal.getsignal(number))
+        return find(model)
+
+    def taken(number: int, _: object) -> None:
+        pass
+
+    monkeypatch.setattr(zoo, "find", found)
+    for meaning in (signal.SIG_IGN, taken, signal.SIG_DFL):
+        before = signal.signal(number, meaning)
+        try:
+            assert crispen_says("upscale", "missing.png", "--model", "tiny-x4").exit_code == 1
+            assert signal.getsignal(number) == meaning
+        finally:
+            signal.signal(number, before)
+    assert during[:2] == [signal.SIG_IGN, taken]
+    assert during[2] != signal.SIG_DFL
+
+
+def named_signal(name: str) -> signal.Signals:
+    if sys.platform == "win32" or not hasattr(signal, name):
+        pytest.skip(f"this system has no {name}")
+    return getattr(signal, name)
 
 
 # --- evaluate

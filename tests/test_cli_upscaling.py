@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
@@ -24,7 +25,7 @@ from crispen.cli.upscaling import upscale
 from crispen.errors import UsageError
 from crispen.images import Animation, Picture, from_array
 from crispen.images.provenance import statement_of
-from crispen.jobs import Enlarger, FilmWishes, Job
+from crispen.jobs import Enlarger, FilmWishes, Job, Moved, Running
 from crispen.upscaling.files import MAX_MEGAPIXELS, Wishes
 from files import pipe
 
@@ -155,6 +156,26 @@ def test_the_format_can_be_chosen(tiny_model: Path, arguments: list[str], name: 
     assert Path(name).read_bytes().startswith(magic)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["--scale", "3"], ["--width", "70"], ["--fit", "90x90"], ["--scale", "0.6"], ["--scale", "3", "--wrap"]],
+)
+@pytest.mark.parametrize("name", ["a.png", "a.gif", "pages.tif"])
+def test_binary_alpha_stays_binary_at_any_size(tiny_model: Path, arguments: list[str], name: str) -> None:
+    alpha = np.zeros((32, 32), np.uint8)
+    alpha[8:24, 8:24] = 255
+    sprite = images.Picture(pixels=np.full((32, 32, 3), 90, np.uint8), alpha=alpha)
+    if name == "pages.tif":
+        images.write_pages([sprite.header] * 2, [sprite] * 2, name)
+    else:
+        images.write(sprite, name)
+    result = crispen_says("upscale", name, "-o", f"b-{name}", "--model", tiny_model, *arguments)
+    assert (result.stderr, result.exit_code) == ("", 0)
+    large = images.read(f"b-{name}").alpha
+    assert large is not None
+    assert set(np.unique(large)) == {0, 255}
+
+
 def test_the_quality_is_that_of_the_file(tiny_model: Path) -> None:
     sizes = [
         Path(enlarged(tiny_model, "-o", f"{quality}.jpg", "--quality", quality)).stat().st_size
@@ -209,6 +230,30 @@ def test_pages_that_are_left_out_are_told(tiny_model: Path) -> None:
         "crispen: note: a-x4.png has the first of the 3 pages of a.tif:"
         " GIF and WebP hold animations, TIFF holds pages\n"
     )
+
+
+def test_what_is_behind_a_picture_and_stays_there_is_told(tiny_model: Path) -> None:
+    xmp = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<r:Description r:about="" xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"'
+        ' xmlns:GCamera="http://ns.google.com/photos/1.0/camera/" GCamera:MotionPhoto="1"/></r:RDF></x:xmpmeta>'
+    )
+    picture = Image.effect_noise((20, 16), 50).convert("RGB")
+    picture.save("a.jpg", xmp=xmp.encode())
+    picture.resize((10, 8)).save("gain.jpg")
+    Path("a.jpg").write_bytes(
+        Path("a.jpg").read_bytes() + Path("gain.jpg").read_bytes() + b"\0\0\0\x18ftypmp42"
+    )
+    note = (
+        "b.jpg is without the HDR gain map and the motion photo's film of which the XMP of a.jpg tells:"
+        " only the picture itself is enlarged"
+    )
+    arguments = ["a.jpg", "-o", "b.jpg", "--model", tiny_model, "--report", "report.json"]
+    result = crispen_says("upscale", *arguments)
+    assert (result.stderr, result.exit_code) == (f"crispen: note: {note}\n", 0)
+    assert json.loads(Path("report.json").read_text())["results"][0]["notes"] == [note]
+    again = crispen_says("upscale", "b.jpg", "-o", "c.jpg", "--model", tiny_model)
+    assert (again.stderr, again.exit_code) == ("", 0)
 
 
 @pytest.mark.parametrize(("suffix", "target"), [(".png", "b.png"), (".avif", "b.png"), (".png", "b.gif")])
@@ -431,7 +476,9 @@ def test_a_film_that_is_stopped_early_leaves_nothing(tiny_model: Path, film: Pat
     class Enough(Exception):
         pass
 
-    def watch(steps: Iterable[Any], total: int, *, pixels: Callable[[Any], int]) -> Iterator[Any]:
+    def watch(
+        steps: Iterable[Any], total: int, *, pixels: Callable[[Any], int], notes: Sequence[str] = ()
+    ) -> Iterator[Any]:
         assert total == 12
         for step in steps:
             yield step
@@ -442,6 +489,20 @@ def test_a_film_that_is_stopped_early_leaves_nothing(tiny_model: Path, film: Pat
     with pytest.raises(Enough):
         enlarge(Job(film, Path("clip-x4.mp4")), watch)
     assert names() == ["clip.mp4"]
+
+
+def test_what_a_film_loses_is_said_once_and_before_its_first_frame(tiny_model: Path) -> None:
+    from clips import clip
+
+    source = clip(Path("old.avi"), codec="mjpeg", pixel_format="yuvj420p", sound="pcm_u8")
+    result = crispen_says("upscale", source, "-o", "new.mp4", "--model", tiny_model)
+    assert result.stderr.count("new.mp4 is without audio (pcm_u8), which .mp4 cannot hold") == 1
+    upscaler = crispen.load(tiny_model)
+    enlarge = Enlarger(upscaler=upscaler, wishes=Wishes(), film=FilmWishes(), force=True)
+    first, *others = Running([Job(source, Path("new.mp4"))], enlarge)
+    assert isinstance(first, Moved)
+    assert (first.pixels, any("pcm_u8" in note for note in first.notes)) == (0, True)
+    assert not any(event.notes for event in others if isinstance(event, Moved))
 
 
 def test_a_frame_becomes_a_picture(tiny_model: Path, film: Path) -> None:

@@ -219,6 +219,23 @@ def test_a_texture_has_the_same_grain_as_a_file_and_in_memory(
     assert np.abs(written - upscaler(small, size=size).pixels).max() <= 1
 
 
+@pytest.mark.parametrize("size", [Size(width=300, height=1), Size(width=1, height=150)])
+def test_a_side_of_a_single_pixel_is_no_error(tiny: Upscaler, tmp_path: Path, size: Size) -> None:
+    small = photo(sigma=8, height=40, width=256)
+    images.write(small, tmp_path / "a.png")
+    upscaler = Upscaler(tiny.model, grain=True)
+    enlarge_file(tmp_path / "a.png", tmp_path / "b.png", upscaler, wishes=Wishes(size=size))
+    written = images.read(tmp_path / "b.png").pixels
+    assert written.shape == (size.height, size.width, 3)
+    assert np.array_equal(written, upscaler(small, size=size).pixels)
+
+
+def test_grain_for_what_is_reduced_to_next_to_nothing() -> None:
+    channels = np.full((1, 64, 64), 0.4, np.float32)
+    Grain(0.02, coarseness=1e4).add_to(channels, Box(0, 0, 64, 64))
+    assert 0 < channels.std() < 1
+
+
 def test_beyond_a_texture_its_grain_repeats() -> None:
     texture = Box(3, 5, 23, 35)
     channels = np.full((1, 26, 40), 0.4, np.float32)

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from crispen.errors import PictureError
-from crispen.images import read
+from crispen.images import _tiff, open_pages, read
 from crispen.images._metadata import upright
+from crispen.images._tiff_pages import Document
 
 HEIGHT, WIDTH = 20, 28
 ORIENTATION, MAKE = 0x0112, 0x010F
@@ -326,6 +327,87 @@ def test_16_bit_cmyk_and_lab_keep_their_depth(tmp_path: Path) -> None:
     picture = read(tmp_path / "lab.tif")
     assert picture.bit_depth == 16
     assert np.abs(picture.pixels / 257 - 100).max() < 0.1
+
+
+def lab_tiff(path: Path, values: NDArray[np.uint8], *, extra: int | None = None, **options: Any) -> Path:
+    """A TIFF of L*, a* and b* as 8 bit: libvips writes them as RGB, and the file then says otherwise."""
+    height, width, bands = values.shape
+    image = pyvips.Image.new_from_memory(np.ascontiguousarray(values).data, width, height, bands, "uchar")
+    image.copy(interpretation="srgb").tiffsave(path, **options)
+    with path.open("r+b") as file:
+        form = _tiff.form_of(file)
+        said = _tiff.numbers_of(file, form, _tiff.first_directory(file, form), (262, 338))
+        for tag, value in ((262, 8), (338, extra)):
+            if value is not None:
+                file.seek(said[tag].at)
+                file.write(struct.pack(said[tag].form, value))
+    return path
+
+
+def lab_values() -> NDArray[np.uint8]:
+    """Colours that sRGB has."""
+    down, across = np.mgrid[0:HEIGHT, 0:WIDTH]
+    values = np.stack([110 + 4 * down, across - 14, down - across // 2], axis=2)
+    return values.astype(np.int16).astype(np.uint8)
+
+
+def lab_seen(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same colours as sRGB, by way of floats."""
+    lab = np.dstack(
+        [values[..., 0] * np.float32(100 / 255), values[..., 1:].view(np.int8).astype(np.float32)]
+    )
+    image = pyvips.Image.new_from_memory(np.ascontiguousarray(lab).data, WIDTH, HEIGHT, 3, "float")
+    srgb = image.copy(interpretation="lab").icc_export(output_profile="srgb", pcs="lab", intent="relative")
+    return np.frombuffer(srgb.write_to_memory(), np.uint8).reshape(values.shape)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "lzw", "predictor": "horizontal"},
+        {"compression": "deflate", "tile": True, "tile_width": 16, "tile_height": 16},
+        {"bigtiff": True},
+    ],
+)
+def test_8_bit_lab_becomes_srgb(tmp_path: Path, options: dict[str, Any]) -> None:
+    values = lab_values()
+    picture = read(lab_tiff(tmp_path / "a.tif", values, **options))
+    assert picture.pixels.dtype == np.uint8
+    assert picture.alpha is None
+    assert np.array_equal(picture.pixels, lab_seen(values))
+
+
+def test_8_bit_lab_by_another_program(tmp_path: Path) -> None:
+    muted = ramp(3) // 3 + np.uint8(80)
+    Image.fromarray(muted).convert("LAB").save(tmp_path / "a.tif", icc_profile=profile())
+    picture = read(tmp_path / "a.tif")
+    assert "icc-profile-data" not in picture.attachments
+    assert np.abs(picture.pixels.astype(int) - muted).max() < 8  # of 255: Lab of 8 bit is coarse
+
+
+def test_pages_of_8_bit_lab(tmp_path: Path) -> None:
+    first = lab_tiff(tmp_path / "a.tif", lab_values()[::-1])
+    joined = Document(first)
+    Image.fromarray(ramp(3)).save(tmp_path / "b.tif")
+    joined.append(tmp_path / "b.tif")
+    joined.append(lab_tiff(tmp_path / "c.tif", lab_values()))
+    expected = [lab_seen(lab_values()[::-1]), ramp(3), lab_seen(lab_values())]
+    with open_pages(first) as pages:
+        assert len(pages.headers()) == 3
+        for found, page in zip(pages, expected, strict=True):
+            assert np.array_equal(found.pixels, page)
+    assert np.array_equal(read(first, page=2).pixels, expected[2])
+
+
+def test_8_bit_lab_with_alpha(tmp_path: Path) -> None:
+    values = np.dstack([lab_values(), ramp(1)])
+    picture = read(lab_tiff(tmp_path / "a.tif", values))
+    assert picture.alpha is not None
+    assert np.array_equal(picture.alpha, ramp(1)[..., 0])
+    assert np.array_equal(picture.pixels, lab_seen(lab_values()))
+    sentence = refusal(lab_tiff(tmp_path / "b.tif", values, extra=1))
+    assert sentence == "is Lab whose colours are multiplied by its alpha: convert it to RGB"
 
 
 def test_a_reason_is_never_that_of_a_file_in_another_thread(tmp_path: Path) -> None:

@@ -74,6 +74,18 @@ def test_binary_alpha_stays_binary(dtype: type[np.generic]) -> None:
     assert not is_binary(enlarge_alpha(alpha, 4, binary=False))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("side", [36, 31, 140])
+def test_binary_alpha_stays_binary_at_any_size(dtype: type[np.generic], side: int) -> None:
+    pixels, alpha = disc(dtype=dtype, soft=False)
+    picture = images.resized(images.Picture(pixels=pixels, alpha=alpha), width=side, height=side)
+    assert picture.alpha is not None
+    assert is_binary(picture.alpha)
+    assert picture.alpha.astype(float).mean() == pytest.approx(alpha.astype(float).mean(), rel=0.05)
+    shown = to_depth(picture.pixels, 8)[picture.alpha > 0].astype(int)
+    assert np.abs(shown - RED).max() <= 1
+
+
 def test_soft_alpha_stays_soft() -> None:
     _, alpha = disc()
     assert not is_binary(alpha)
@@ -83,3 +95,10 @@ def test_soft_alpha_stays_soft() -> None:
     ringing[0, 0] = 0.5
     assert enlarge_alpha(ringing, 4).min() == 0
     assert enlarge_alpha(ringing, 4).max() == 1
+
+
+def test_soft_alpha_is_soft_at_any_size() -> None:
+    pixels, alpha = disc()
+    picture = images.resized(images.Picture(pixels=pixels, alpha=alpha), width=36, height=36)
+    assert picture.alpha is not None
+    assert not is_binary(picture.alpha)

@@ -424,6 +424,26 @@ def test_turned_xmp_exchanges_its_sides() -> None:
     assert _xmp.upright(xmp) == xmp
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ('g:Version="1.0"', ("HDR gain map",)),
+        ('c:MotionPhoto="1" g:Version="1.0"', ("HDR gain map", "motion photo's film")),
+        ('c:MicroVideo="1"', ("motion photo's film",)),
+        ('c:MotionPhoto="0"', ()),
+        ("", ()),
+    ],
+)
+def test_what_is_behind_the_picture_is_named(said: str, expected: tuple[str, ...]) -> None:
+    spaces = (
+        'xmlns:c="http://ns.google.com/photos/1.0/camera/" xmlns:g="http://ns.adobe.com/hdr-gain-map/1.0/"'
+    )
+    xmp = PACKET.replace('odd:one="', f'{spaces} {said} odd:one="').encode()
+    assert _xmp.behind(xmp) == expected
+    assert _xmp.behind(_xmp.enlarged(xmp, width=80, height=160)) == ()
+    assert _xmp.behind(xmp[: len(xmp) // 2]) == ()
+
+
 def test_xmp_in_centimetres() -> None:
     packet = PACKET.replace('ResolutionUnit="2"', 'ResolutionUnit="3"')
     xmp = _xmp.enlarged(packet.encode(), width=1, height=1, resolution=(2.0, 1.05))

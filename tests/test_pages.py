@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pytest
@@ -17,8 +17,9 @@ from PIL import Image, ImageSequence
 from commands import crispen_says, names
 from crispen import images
 from crispen.errors import PictureError, UsageError
-from crispen.images import Encoding, Header, Picture, writing
-from crispen.images._tiff_pages import Document, page_directories
+from crispen.images import Encoding, Header, Picture, _tiff, writing
+from crispen.images._altered import altered
+from crispen.images._tiff_pages import Document, as_only_page, page_directories
 
 
 @pytest.fixture(autouse=True)
@@ -133,11 +134,48 @@ def test_levels_between_pages_are_no_pages() -> None:
     assert images.read("0.tif", page=1).width == 10
 
 
+def test_no_page_takes_longer_to_find_than_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    walked: list[int] = []
+    raw_entries = _tiff.raw_entries
+
+    def counted(file: BinaryIO, form: _tiff.Form, at: int) -> tuple[list[bytes], int]:
+        walked.append(at)
+        return raw_entries(file, form, at)
+
+    monkeypatch.setattr(_tiff, "raw_entries", counted)
+    counts: list[int] = []
+    for count in (6, 12, 18):
+        pages = [picture(8, 8, 4)] * count
+        images.write_pages(headers(pages), pages, f"{count}.tif")
+        walked.clear()
+        with images.open_pages(f"{count}.tif") as opened:
+            assert [page.width for page in opened.headers()] == [8] * count
+            assert all(np.array_equal(page.pixels, pages[0].pixels) for page in opened)
+        counts.append(len(walked))
+    assert counts[2] - counts[1] == counts[1] - counts[0]
+
+
+@pytest.mark.parametrize("is_big", [False, True])
+def test_libvips_is_shown_one_page_of_many(monkeypatch: pytest.MonkeyPatch, is_big: bool) -> None:
+    def needs_big_tiff(_headers: object, _encoding: object) -> bool:
+        return is_big
+
+    monkeypatch.setattr(writing, "needs_big_tiff", needs_big_tiff)
+    pages = [picture(8, side, 3) for side in (8, 9, 10)]
+    images.write_pages(headers(pages), pages, "a.tif")
+    with Path("a.tif").open("rb") as file:
+        places = page_directories(file)
+    for page, place in zip(pages, places, strict=True):
+        source = altered(Path("a.tif"), as_only_page(Path("a.tif"), place))
+        image = pyvips.Image.new_from_source(source, "")
+        assert (image.width, image.get("n-pages")) == (page.width, 1)
+
+
 @pytest.mark.parametrize("following", [8, 2, 99])
 def test_a_damaged_directory_ends_the_pages(following: int) -> None:
     start = b"II*\0" + struct.pack("<I", 8)
     directory = struct.pack("<HHHIII", 1, 254, 4, 1, 0, following)
-    assert page_directories(io.BytesIO(start + directory)) == [0]
+    assert page_directories(io.BytesIO(start + directory)) == [(0, 8)]
 
 
 # --- enlarged

@@ -114,7 +114,7 @@ OutputOption = Annotated[
     typer.Option(
         "--output", "-o",
         help="A file; or a folder, with a slash at its end or for several pictures; or - for the standard output.",
-        show_default="NAME-x4.png beside each picture, for films with their own ending",
+        show_default="NAME-x4.png beside each picture, for films with their own ending, .mp4 or .mkv",
     ),
 ]  # fmt: skip
 NameOption = Annotated[

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
+import signal
 import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +22,17 @@ from crispen.errors import CrispenError
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 
+_ENDING = ("SIGTERM", "SIGHUP")  # as timeout, systemd and batch systems, and a terminal that is closed
+_AGAIN = 2.0  # seconds after which such a signal is not taken for the same one: timeout sends it twice
+
+
+class _AskedToEnd(KeyboardInterrupt):
+    """A signal wants what Ctrl-C wants."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
 
 class _Group(TyperGroup):
     """Ends every command the same way: what we or the file system refuse in one line, with its exit code."""
@@ -25,7 +42,8 @@ class _Group(TyperGroup):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # for names that no terminal can show
         try:
-            return super().invoke(ctx)
+            with _ending_like_ctrl_c():
+                return super().invoke(ctx)
         except CrispenError as error:
             say_error(error)
             raise typer.Exit(error.exit_code) from error
@@ -35,8 +53,37 @@ class _Group(TyperGroup):
             say_error(error if error.filename is None else f"{error.filename}: {error.strerror}")
             raise typer.Exit(CrispenError.exit_code) from error
         except KeyboardInterrupt as interrupt:
-            typer.echo("crispen: interrupted", err=True)
-            raise typer.Exit(INTERRUPTED) from interrupt
+            with suppress(OSError):  # where the terminal has gone
+                typer.echo("crispen: interrupted", err=True)
+            code = interrupt.exit_code if isinstance(interrupt, _AskedToEnd) else INTERRUPTED
+            raise typer.Exit(code) from interrupt
+
+
+@contextmanager
+def _ending_like_ctrl_c() -> Generator[None]:
+    """Have the signals that end a program end this one in order, but for those that somebody has given a meaning.
+
+    That may be nohup, which has one ignored.
+    """
+    numbers = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    ours = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    asked = -math.inf
+
+    def end(number: int, _: object) -> None:
+        nonlocal asked
+        before, asked = asked, time.monotonic()
+        if asked - before > _AGAIN:
+            raise _AskedToEnd(number)
+
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 app = typer.Typer(

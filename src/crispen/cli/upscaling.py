@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
@@ -241,20 +241,25 @@ def _work_off(planned: Sequence[Job], enlarger: Callable[[], Enlarger], record: 
             return
         running = jobs.Running(ready, enlarger())
         told = 0
+        noted: set[tuple[Job, str]] = set()
         try:
             with closing(iter(running)) as events, progress.shown(events, ready) as watched:
                 for event in watched:
                     if isinstance(event, jobs.Done):
-                        _tell(event, ends)
+                        _tell(event, ends, noted)
                         told += 1
+                        continue
+                    for note in event.notes:  # a film may take days
+                        say_note(ends.said(note))
+                        noted.add((event.job, note))
         finally:  # after Ctrl-C, too, when some wait to be told in their order
             record.done += running.ended
             for done in running.ended[told:]:
-                _tell(done, ends)
+                _tell(done, ends, noted)
 
 
-def _tell(done: Done, ends: Ends) -> None:
-    """Say what came of a job."""
+def _tell(done: Done, ends: Ends, noted: Container[tuple[Job, str]]) -> None:
+    """Say what came of a job, but for what is ``noted`` already."""
     from crispen import images
     from crispen.jobs import Made, Skipped
 
@@ -266,7 +271,8 @@ def _tell(done: Done, ends: Ends) -> None:
         say_error(ends.said(made))
         return
     for note in made.notes:
-        say_note(ends.said(note))
+        if (job, note) not in noted:
+            say_note(ends.said(note))
     if ends.to_stdout:
         return
     small, large = (f"{size.width}x{size.height}" for size in (made.small, made.large))

@@ -1,6 +1,7 @@
 """Pictures: files, arrays and PIL images in, the same out, whole or strip by strip, and resizing as MATLAB does it."""
 
 from crispen.images._credentials import has_content_credentials
+from crispen.images._metadata import behind
 from crispen.images._opened import Animation
 from crispen.images._paths import shown
 from crispen.images._publishing import remove_leftovers
@@ -42,6 +43,7 @@ __all__ = [
     "Picture",
     "Pixels",
     "Source",
+    "behind",
     "bleed",
     "check_alpha",
     "check_destination",

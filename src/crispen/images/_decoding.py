@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crispen.errors import PictureError
+from crispen.images._altered import Change, altered
 from crispen.images._frames import stated_frames
+from crispen.images._lab import as_rgb, in_srgb
 from crispen.images._metadata import ATTACHMENTS, stated, upright
 from crispen.images._nclx import states_display_p3
 from crispen.images._opened import Animation, FetchRows, Opened, check_size, no_such_page
 from crispen.images._paths import shown
 from crispen.images._tiff_exif import exif_of_tiff
-from crispen.images._tiff_pages import page_directories
+from crispen.images._tiff_pages import Directory, as_only_page, page_directories
 from crispen.images._vips import because, to_srgb, vips
 from crispen.images._ycbcr import in_rgb
 from crispen.images.picture import Header
@@ -29,6 +31,7 @@ from crispen.images.picture import Header
 if TYPE_CHECKING:
     from pyvips import Image, Region
 
+_TIFF = "tiffload_source"
 _ABSENT = {"jxlload_source": "JPEG XL"}
 _TURN_THEMSELVES = ("heifload_source", "jxlload_source")  # and are not to be believed what EXIF says on it
 _DTYPE_OF = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
@@ -38,8 +41,17 @@ _BLOCK = 64  # rows fetched at a time: what libvips holds at once
 _TURNED_IN_MEMORY = 256 << 20  # bytes; what is larger is turned through a temporary file
 
 
-def open_with_libvips(path: Path, loader: str, *, max_megapixels: float, page: int | None) -> Opened:
+def open_with_libvips(
+    path: Path,
+    loader: str,
+    *,
+    max_megapixels: float,
+    page: int | None,
+    directories: Sequence[Directory] = (),
+) -> Opened:
     """Read the header with one of libvips' loaders; page None is all frames below each other.
+
+    ``directories`` are those of a page that was opened before, whose animation is then known, too.
 
     Raises `PictureError`, as `Opened.fetch` will.
     """
@@ -47,26 +59,30 @@ def open_with_libvips(path: Path, loader: str, *, max_megapixels: float, page: i
         kind = _ABSENT.get(loader, loader)
         raise PictureError(f"{shown(path)} is {kind}, which cannot be read: convert it to PNG or JPEG")
     with _said_of(path, loader, "has a damaged or unsupported header"):
-        image = _load(path, loader)
-        numbers = _pages(path, loader, image)
-        pages = len(numbers)
-        animation = _animation(image, pages)
+        image, animation = None, None
+        if not directories:
+            image = _load_first(path, loader)
+            directories = _pages(path, loader, image)
+            animation = _animation(image, len(directories))
+        pages = len(directories)
+        if not 0 <= (page or 0) < pages:
+            raise no_such_page(path, page or 0, pages)
+        directory = directories[page or 0]
         if page is None:
             image = _without_orientation(_load(path, loader, n=-1))
-        elif page:
-            if not 0 <= page < pages:
-                raise no_such_page(path, page, pages)
-            image = _load(path, loader, page=numbers[page])
-        if loader == "tiffload_source":
-            image = in_rgb(path, numbers[page or 0], image)
+        elif image is None or page:
+            image = _load_page(path, loader, directory)
+        if loader == _TIFF:
+            image = in_rgb(path, directory.at, image)
         image = _as_displayed(_with_stated_colours(path, loader, image))
     _check_header(path, image, max_megapixels=max_megapixels * (pages if page is None else 1))
-    exif = _tiff_exif(path, numbers[page or 0]) if loader == "tiffload_source" else None
+    exif = _tiff_exif(path, directory) if loader == _TIFF else None
     header = _header(image, exif=exif)
     return Opened(
         header=header,
         fetch=_rows(path, loader, image),
         pages=pages,
+        directories=directories,
         animation=animation,
         unread=max(0, stated_frames(path, loader) - pages),
     )
@@ -127,18 +143,45 @@ def _load(path: Path, loader: str, **options: int) -> Image:
     return pyvips.Operation.call(loader, source, access="sequential", fail_on="error", **options)
 
 
-def _tiff_exif(path: Path, directory: int) -> bytes | None:
+def _load_first(path: Path, loader: str) -> Image:
+    """Read the header of the first page, or the only one, which says how many there are."""
+    if loader != _TIFF:
+        return _load(path, loader)
     with path.open("rb") as file:
-        return exif_of_tiff(file, directory=directory)
+        first = page_directories(file, 1)[0]
+    return _load_tiff(path, first, [])
 
 
-def _pages(path: Path, loader: str, image: Image) -> Sequence[int]:
-    """Return the numbers by which libvips knows the pages or frames; the levels of a pyramid are none."""
+def _load_page(path: Path, loader: str, directory: Directory) -> Image:
+    """Read the header of a page that is known."""
+    if loader != _TIFF:
+        return _load(path, loader, page=directory.number)
+    return _load_tiff(path, directory, as_only_page(path, directory))
+
+
+def _load_tiff(path: Path, directory: Directory, only: Sequence[Change]) -> Image:
+    """Read the header of a TIFF's page, of which ``only`` makes the first."""
+    lab = as_rgb(path, directory.at)
+    page = 0 if only else directory.number
+    if not (lab or only):
+        return _load(path, _TIFF, page=page)
+    source = altered(path, [*only, *lab])
+    image = vips().Image.new_from_source(source, "", access="sequential", fail_on="error", page=page)
+    return in_srgb(image) if lab else image
+
+
+def _tiff_exif(path: Path, directory: Directory) -> bytes | None:
+    with path.open("rb") as file:
+        return exif_of_tiff(file, directory=directory.at)
+
+
+def _pages(path: Path, loader: str, image: Image) -> Sequence[Directory]:
+    """Return where the pages or frames are, as libvips knows them; the levels of a pyramid are none."""
     count = int(cast(int, image.get("n-pages"))) if "n-pages" in image.get_fields() else 1
-    if loader != "tiffload_source" or count == 1:
-        return range(count)
+    if loader != _TIFF:
+        return [Directory(number) for number in range(count)]
     with path.open("rb") as file:
-        return [number for number in page_directories(file) if number < count]
+        return page_directories(file, count)
 
 
 def _animation(image: Image, pages: int) -> Animation | None:

@@ -43,6 +43,11 @@ def true(header: Header) -> dict[str, bytes]:
     return {name: data for name, data in told.items() if data}
 
 
+def behind(header: Header) -> tuple[str, ...]:
+    """Name what a picture's file has behind it, by its XMP, and no other file gets: an HDR gain map, or a film."""
+    return _xmp.behind(header.attachments.get("xmp-data", b""))
+
+
 def stated(across: float, down: float) -> tuple[float, float] | None:
     """Return a resolution in pixels per millimetre, or None where it says that nothing is known, or nonsense."""
     if not (0 < across <= MAX_RESOLUTION and 0 < down <= MAX_RESOLUTION):

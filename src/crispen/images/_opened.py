@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from crispen.errors import PictureError
 from crispen.images._paths import shown
+from crispen.images._tiff_pages import Directory
 from crispen.images.picture import Header
 
 FetchRows = Callable[[int, int], NDArray[Any]]
@@ -38,6 +39,9 @@ class Opened:
 
     pages: int = 1
     """How many pages or frames the file holds that can be read."""
+
+    directories: Sequence[Directory] = ()
+    """Where these pages are, for another of them to be opened without a search."""
 
     animation: Animation | None = None
     """How its frames follow each other, where they do."""

@@ -36,12 +36,14 @@ def save(
     overhang: Overhang,
     form: Format,
     encoding: Encoding,
+    binary_alpha: bool = False,
     count: int = 1,
     animation: Animation | None = None,
     **options: Any,
 ) -> None:
     """Let libvips write the rows of ``count`` frames, each of the size of ``drawn``, as ``written`` says.
 
+    ``binary_alpha`` is for those that are resized; see `crispen.images.resizing.fitted`.
     ``options`` are for libvips, and count more than those that the format has.
     """
     size = replace(written, height=written.height * count)
@@ -55,6 +57,7 @@ def save(
                 height=written.height,
                 bit_depth=written.bit_depth,
                 has_alpha=written.has_alpha,
+                binary_alpha=binary_alpha,
                 overhang=overhang,
             )
         complete = _complete(image, written, count=count, animation=animation)

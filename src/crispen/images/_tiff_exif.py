@@ -14,7 +14,6 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import BinaryIO
 
 from crispen.images import _exif
@@ -29,7 +28,6 @@ from crispen.images._tiff import (
     Broken,
     Form,
     bytes_at,
-    directories,
     first_directory,
     form_of,
     raw_entries,
@@ -67,15 +65,15 @@ _Directory = dict[int, "_Value | bytes | _Directory"]
 """Tags to values, to entries as they stand in the file, and to directories that tags name."""
 
 
-def exif_of_tiff(file: BinaryIO, *, directory: int = 0) -> bytes | None:
+def exif_of_tiff(file: BinaryIO, *, directory: int | None = None) -> bytes | None:
     """Collect EXIF, as a block like a JPEG's, from a TIFF that is open for reading; None where it has none.
 
-    ``directory`` counts from 0. None as well where the TIFF is damaged: whether its pixels can be read is for others
-    to say.
+    ``directory`` is a page's offset; by default it is the first. None as well where the TIFF is damaged: whether its
+    pixels can be read is for others to say.
     """
     try:
         form = form_of(file)
-        at = next(islice(directories(file, form), directory, None), 0)
+        at = first_directory(file, form) if directory is None else directory
         found = _read(file, form, at, _DESCRIBES_THE_PHOTO | _RESOLUTION_AND_ORIENTATION)
     except Broken:
         return None

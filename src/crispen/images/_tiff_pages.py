@@ -11,9 +11,11 @@ from __future__ import annotations
 import io
 import shutil
 import struct
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
+from crispen.images._altered import Change
 from crispen.images._tiff import (
     EXIF_DIRECTORY,
     GPS_DIRECTORY,
@@ -39,20 +41,43 @@ _NAME_PLACES = (STRIP_OFFSETS, TILE_OFFSETS, *_NAME_DIRECTORIES)
 _ALIGNMENT = 16  # more than any number needs
 
 
-def page_directories(file: BinaryIO) -> list[int]:
-    """Return which of a TIFF's directories, counted from 0, are pages: all but the smaller levels of a pyramid.
+class Directory(NamedTuple):
+    """Where a page is."""
+
+    number: int
+    """Which of the file's directories it is, counted from 0; of the pages in another format, which of them."""
+    at: int = 0
+    """The directory's offset in a TIFF; 0, where none can be, if there is none or nobody knows."""
+
+
+def page_directories(file: BinaryIO, count: int | None = None) -> list[Directory]:
+    """Return which of a TIFF's first ``count`` directories are pages: all but the smaller levels of a pyramid.
 
     The first is one, whatever it says of itself. A damaged file has those that are found before the damage.
     """
-    found = [0]
+    found: list[Directory] = []
     try:
         form = form_of(file)
-        for number, at in enumerate(directories(file, form)):
-            if number and not _is_reduced(file, form, at):
-                found.append(number)
+        for number, at in enumerate(islice(directories(file, form), count)):
+            if not number or not _is_reduced(file, form, at):
+                found.append(Directory(number, at))
     except Broken:
         pass
-    return found
+    return found or [Directory(0)]
+
+
+def as_only_page(path: Path, directory: Directory) -> list[Change]:
+    """Return what makes a page the only one of its TIFF: libvips goes through all of them, whichever it is to read.
+
+    Nothing where it cannot be followed.
+    """
+    with path.open("rb") as file:
+        try:
+            form = form_of(file)
+            link = _link_of(file, form, directory.at)
+        except Broken:
+            return []
+    return [(form.link_at, struct.pack(form.offset, directory.at)), (link, struct.pack(form.offset, 0))]
 
 
 class Document:

@@ -24,15 +24,16 @@ XMP = "http://ns.adobe.com/xap/1.0/"
 XMP_MM = "http://ns.adobe.com/xap/1.0/mm/"
 _NAMESPACES = "http://www.w3.org/2000/xmlns/"  # that of what declares them
 
+_GAIN_MAP = ("http://ns.adobe.com/hdr-gain-map/1.0/", "Version")
+_MOTION_PHOTO = ("http://ns.google.com/photos/1.0/camera/", "MotionPhoto")
+_MICRO_VIDEO = ("http://ns.google.com/photos/1.0/camera/", "MicroVideo")  # as that was called until 2020
 _UNTRUE_AFTERWARDS = (
     (XMP, "Thumbnails"),
     ("http://purl.org/dc/terms/", "provenance"),  # where C2PA's signed manifest lies that is not in the file
     # The rest refer to parts of a JPEG beside the picture, which are not carried over.
     ("http://ns.adobe.com/xmp/note/", "HasExtendedXMP"),
     ("http://ns.google.com/photos/1.0/container/", "Directory"),
-    ("http://ns.google.com/photos/1.0/camera/", "MotionPhoto"),
-    ("http://ns.google.com/photos/1.0/camera/", "MicroVideo"),
-    ("http://ns.adobe.com/hdr-gain-map/1.0/", "Version"),
+    *(_GAIN_MAP, _MOTION_PHOTO, _MICRO_VIDEO),
 )
 
 _MAX_BYTES = 8 << 20
@@ -70,6 +71,16 @@ def enlarged(
             remove(document, namespace, name)
 
     return _edited(xmp, edit, turned=upright)
+
+
+def behind(xmp: bytes) -> tuple[str, ...]:
+    """Name what there is behind the picture in its file, by what XMP says and `enlarged` takes out of it."""
+    document = parsed(xmp)
+    if document is None:
+        return ()
+    has_film = "1" in (simple(document, *_MOTION_PHOTO), simple(document, *_MICRO_VIDEO))
+    has_gain_map = simple(document, *_GAIN_MAP) is not None
+    return ("HDR gain map",) * has_gain_map + ("motion photo's film",) * has_film
 
 
 def upright(xmp: bytes) -> bytes:

@@ -7,7 +7,6 @@ the numbers for red, green and blue.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from math import nan
 from operator import lt
 from pathlib import Path
@@ -25,7 +24,6 @@ from crispen.images._tiff import (
     YCBCR_COEFFICIENTS,
     YCBCR_SUBSAMPLING,
     Broken,
-    directories,
     form_of,
     numbers_of,
 )
@@ -47,7 +45,7 @@ _FULL_RANGE = (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1)
 
 
 def in_rgb(path: Path, directory: int, image: Image) -> Image:
-    """Return libvips' ``image`` of a TIFF's directory, counted from 0, as RGB where it is YCbCr.
+    """Return libvips' ``image`` of a TIFF's directory, which is at an offset, as RGB where it is YCbCr.
 
     Raises `PictureError` where that has more than 8 bits, or is defined by numbers that make no sense.
     """
@@ -68,9 +66,8 @@ def in_rgb(path: Path, directory: int, image: Image) -> Image:
 def _said(path: Path, directory: int) -> dict[int, tuple[int, ...]]:
     with path.open("rb") as file:
         try:
-            form = form_of(file)
-            at = next(islice(directories(file, form), directory, None), 0)
-            return {tag: numbers.values for tag, numbers in numbers_of(file, form, at, _TAGS).items()}
+            found = numbers_of(file, form_of(file), directory, _TAGS)
+            return {tag: numbers.values for tag, numbers in found.items()}
         except Broken:
             return {}
 

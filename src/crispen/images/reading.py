@@ -27,7 +27,7 @@ upright goes through a temporary file.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +38,7 @@ from crispen.images import _bmp, _netpbm
 from crispen.images._decoding import open_with_libvips
 from crispen.images._opened import Animation, Opened, check_size, no_such_page
 from crispen.images._paths import shown
+from crispen.images._tiff_pages import Directory
 from crispen.images.picture import DTYPE_OF, Header, Picture, Pixels, to_unit
 
 KINDS = "PNG, JPEG, WebP, TIFF, GIF, AVIF, BMP, PPM or PFM"
@@ -127,6 +128,7 @@ class Pages:
         """How many more frames an animated PNG or AVIF holds: only the first can be read."""
 
         self._path = path
+        self._directories = first.directories
         self._count = first.pages
         self._max_megapixels = max_megapixels
 
@@ -137,11 +139,14 @@ class Pages:
         """
         if self.animation is not None:
             return [self.header] * self._count
-        opened = (
-            _opened(self._path, max_megapixels=self._max_megapixels, page=page)
-            for page in range(1, self._count)
+        return [self.header, *(self.open(page).header for page in range(1, self._count))]
+
+    def open(self, page: int) -> Source:
+        """Open one of them, as `crispen.images.open` does, but without another search for it."""
+        opened = _opened(
+            self._path, max_megapixels=self._max_megapixels, page=page, directories=self._directories
         )
-        return [self.header, *(page.header for page in opened)]
+        return Source(self._path, opened)
 
     def __len__(self) -> int:
         """How many there are."""
@@ -151,7 +156,7 @@ class Pages:
         """Read one after the other; raises what `read` raises."""
         if self.animation is None:
             for page in range(self._count):
-                yield read(self._path, max_megapixels=self._max_megapixels, page=page)
+                yield _whole(self.open(page))
             return
         # A frame builds on those before it: all are read in one go, as one tall picture.
         opened = _opened(self._path, max_megapixels=self._max_megapixels, page=None)
@@ -185,7 +190,7 @@ def read(path: str | os.PathLike[str], *, max_megapixels: float = _MAX_MEGAPIXEL
     large, or has channels or values that a picture cannot have.
     """
     with open(path, max_megapixels=max_megapixels, page=page) as source:
-        return _with_header(source.rows(source.header.height), source.header)
+        return _whole(source)
 
 
 @contextmanager
@@ -199,12 +204,21 @@ def open_pages(path: str | os.PathLike[str], *, max_megapixels: float = _MAX_MEG
     yield Pages(path, max_megapixels=max_megapixels, first=first)
 
 
+def _whole(source: Source) -> Picture:
+    return _with_header(source.rows(source.header.height), source.header)
+
+
 def _with_header(picture: Picture, header: Header) -> Picture:
     return replace(picture, attachments=header.attachments, resolution=header.resolution)
 
 
-def _opened(path: Path, *, max_megapixels: float, page: int | None) -> Opened:
-    """Open with the reader for the file's first bytes; page None is all frames below each other."""
+def _opened(
+    path: Path, *, max_megapixels: float, page: int | None, directories: Sequence[Directory] = ()
+) -> Opened:
+    """Open with the reader for the file's first bytes; page None is all frames below each other.
+
+    ``directories`` are those of a page that was opened before.
+    """
     try:
         start = _start_of(path)
         if _is_film(start):
@@ -214,7 +228,9 @@ def _opened(path: Path, *, max_megapixels: float, page: int | None) -> Opened:
             )
         loader = _loader_for(start)
         if loader is not None:
-            return open_with_libvips(path, loader, max_megapixels=max_megapixels, page=page)
+            return open_with_libvips(
+                path, loader, max_megapixels=max_megapixels, page=page, directories=directories
+            )
         if start.startswith(_netpbm.MAGICS) and start[2:3].isspace():
             opened = _netpbm.open_netpbm(path)
         elif start.startswith(_bmp.MAGIC):

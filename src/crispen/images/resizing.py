@@ -11,6 +11,7 @@ import numpy as np
 
 from crispen.images._vips import vips
 from crispen.images.picture import DTYPE_OF, WHITE_OF, Picture, Pixels
+from crispen.images.transparency import is_binary
 
 if TYPE_CHECKING:
     from pyvips import Image
@@ -31,7 +32,10 @@ NO_OVERHANG = Overhang()
 
 
 def resized(picture: Picture, *, width: int, height: int, overhang: Overhang = NO_OVERHANG) -> Picture:
-    """Resize a picture in memory, of which ``overhang`` is cut off. It is returned as it is where nothing changes."""
+    """Resize a picture in memory, of which ``overhang`` is cut off. It is returned as it is where nothing changes.
+
+    Binary alpha stays binary; see `crispen.images.is_binary`.
+    """
     if (picture.width, picture.height, overhang) == (width, height, NO_OVERHANG):
         return picture
     planes = [picture.pixels] if picture.alpha is None else [picture.pixels, picture.alpha[..., np.newaxis]]
@@ -46,6 +50,7 @@ def resized(picture: Picture, *, width: int, height: int, overhang: Overhang = N
         height=height,
         bit_depth=picture.bit_depth,
         has_alpha=has_alpha,
+        binary_alpha=picture.alpha is not None and is_binary(picture.alpha),
         overhang=overhang,
     )
     result = np.frombuffer(image.write_to_memory(), DTYPE_OF[picture.bit_depth]).reshape(height, width, -1)
@@ -60,11 +65,12 @@ def fitted(
     height: int,
     bit_depth: int,
     has_alpha: bool,
+    binary_alpha: bool = False,
     overhang: Overhang = NO_OVERHANG,
 ) -> Image:
     """Resize what libvips is about to write, row by row as it comes; colours count as much as they are seen.
 
-    The last band is alpha where ``has_alpha``; ``overhang`` is cut off.
+    The last band is alpha where ``has_alpha``, and cut at the half where ``binary_alpha``; ``overhang`` is cut off.
     """
     white = WHITE_OF[bit_depth]
     if has_alpha:
@@ -72,6 +78,8 @@ def fitted(
     image = _resampled(image, width, height, overhang)
     if has_alpha:
         image = image.unpremultiply(max_alpha=white)
+        if binary_alpha:
+            image = image[:-1].bandjoin((image[-1] >= white / 2) * (white / 255))  # true is 255 in libvips
     if bit_depth == 32:
         return (image > 1).ifthenelse(1, (image < 0).ifthenelse(0, image)).cast("float")
     return (image.rint() if has_alpha else image).cast(_FORMAT_OF[bit_depth])

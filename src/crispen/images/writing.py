@@ -96,6 +96,7 @@ def write_rows(
     *,
     size: tuple[int, int] | None = None,
     overhang: Overhang = NO_OVERHANG,
+    binary_alpha: bool = False,
     force: bool = False,
     encoding: Encoding = _DEFAULT,
 ) -> None:
@@ -104,7 +105,8 @@ def write_rows(
     Strips may be of any height, have the header's width, channels, bit depth and alpha, and need no attachments;
     one must not be changed before the next but one is asked for. They are drawn in the caller's thread, while
     others encode those before. ``size``, (width, height), is what the picture is resized to on its way, as by
-    `crispen.images.resized`, and ``overhang`` what is cut off of it.
+    `crispen.images.resized`, ``overhang`` is what is cut off of it, and ``binary_alpha`` says that alpha is 0 or full
+    everywhere and must be so afterwards: of strips nobody can tell in time.
 
     Raises what `write` raises, `UsageError` for strips that are not as the header says, and whatever ``strips``
     raises; then nothing has been written.
@@ -121,7 +123,8 @@ def write_rows(
             _netpbm.write_netpbm(rows, temporary, written, path=path)
         else:
             save(
-                rows, temporary, written, path=path, drawn=header, overhang=overhang, form=form, encoding=encoding
+                rows, temporary, written, path=path, drawn=header, overhang=overhang, form=form, encoding=encoding,
+                binary_alpha=binary_alpha,
             )  # fmt: skip
 
 

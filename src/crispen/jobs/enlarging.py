@@ -104,7 +104,9 @@ class Enlarger:
         running = films.enlarge(job.source, self.upscaler, job.target, options, force=self.force)
         count = 0
         with closing(iter(running)) as steps:  # so that it comes to a good end, whatever the watch does
-            for step in watch(steps, running.total or 0, pixels=lambda _: large.width * large.height):
+            for step in watch(
+                steps, running.total or 0, pixels=lambda _: large.width * large.height, notes=running.notes
+            ):
                 count = step.frames
         return Made(small=small, large=large, count=count, notes=tuple(running.notes))
 
@@ -164,6 +166,11 @@ def _notes(job: Job, outcome: Outcome) -> Iterator[str]:
         yield (
             f"{job.target} is without the largest parts of the {' and '.join(outcome.shortened)} of {job.source},"
             " for which its format has no room"
+        )
+    if outcome.left_behind:
+        yield (
+            f"{job.target} is without the {' and the '.join(outcome.left_behind)} of which the XMP of {job.source}"
+            " tells: only the picture itself is enlarged"
         )
     with suppress(OSError):  # it has been read by now, and nobody can say more
         if images.has_content_credentials(job.source):

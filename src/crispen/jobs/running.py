@@ -25,11 +25,12 @@ class Watch(Protocol):
     """Passes on the steps of what is being enlarged, and notes how far it is; it may end the work."""
 
     def __call__(
-        self, steps: Iterable[_Step], total: int, *, pixels: Callable[[_Step], int]
+        self, steps: Iterable[_Step], total: int, *, pixels: Callable[[_Step], int], notes: Sequence[str] = ()
     ) -> Iterator[_Step]:
         """Pass on ``steps``, of which there will be ``total`` in all, or 0 where nobody knows.
 
-        ``pixels`` says how many a step has added to the result.
+        ``pixels`` says how many a step has added to the result; ``notes`` are those of `Made` that are known before the
+        first.
         """
         ...
 
@@ -68,6 +69,8 @@ class Moved:
     """How much of it is done, from 0 to 1."""
     pixels: int
     """How many were added to results since the last event."""
+    notes: tuple[str, ...] = ()
+    """Sentences, of what cannot be kept, as soon as they are known; `Made` has them, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +157,12 @@ class Running:
     def _watch(self, job: Job) -> Watch:
         count = 0
 
-        def watch(steps: Iterable[_Step], total: int, *, pixels: Callable[[_Step], int]) -> Iterator[_Step]:
+        def watch(
+            steps: Iterable[_Step], total: int, *, pixels: Callable[[_Step], int], notes: Sequence[str] = ()
+        ) -> Iterator[_Step]:
             nonlocal count
+            if notes:
+                self._events.put(Moved(job, 0.0, 0, tuple(notes)))
             for step in steps:
                 count += 1
                 self._events.put(Moved(job, min(1.0, count / total) if total else 0.0, pixels(step)))

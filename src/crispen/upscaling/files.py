@@ -78,6 +78,11 @@ class Outcome:
     shortened: tuple[str, ...] = ()
     """The kinds of metadata of which the result's format has no room for the largest parts."""
 
+    @property
+    def left_behind(self) -> tuple[str, ...]:
+        """What there was in the file behind the picture; see `crispen.images.behind`."""
+        return images.behind(self.small)
+
 
 def enlarge_file(
     source: Path,
@@ -143,7 +148,8 @@ class _Job:
         strips, drawn, overhang = self._strips(opened, size, seen)
         images.write_rows(
             replace(large, height=drawn.height, width=drawn.width), strips, self.target,
-            size=size, overhang=overhang, force=self.force, encoding=self.wishes.encoding,
+            size=size, overhang=overhang, binary_alpha=seen.binary_alpha, force=self.force,
+            encoding=self.wishes.encoding,
         )  # fmt: skip
         return Outcome(small, large, 1, 0, shortened=self._shortened([large]))
 
@@ -156,7 +162,7 @@ class _Job:
         shortened = self._shortened(large)
         large *= len(pages) // different
         images.check_pages(self.target, large, force=self.force, encoding=self.wishes.encoding)
-        self._check_alpha(small)
+        self._check_alpha(pages, small)
         images.write_pages(
             large, self._pages(pages, small, sizes), self.target,
             animation=pages.animation, force=self.force, encoding=self.wishes.encoding,
@@ -215,20 +221,20 @@ class _Job:
     def _overhang(self, small: Header, size: Dimensions, *, scale: int = 1) -> Overhang:
         return wrapping.overhang(small, size, scale=scale) if self.upscaler.wrap else NO_OVERHANG
 
-    def _check_alpha(self, small: list[Header]) -> None:
+    def _check_alpha(self, pages: Pages, small: list[Header]) -> None:
         """Look through the pages beforehand, where one could be transparent and the result cannot."""
         if images.holds_alpha(self.target, self.wishes.encoding):
             return
         for number, page in enumerate(small):
             if page.has_alpha:
-                opaque = self._survey(page, page=number).opaque
+                opaque = survey(pages.open(number).strips(SURVEYED_ROWS)).opaque
                 images.check_alpha(self.target, opaque=opaque, encoding=self.wishes.encoding)
 
-    def _survey(self, small: Header, *, page: int = 0) -> Survey:
+    def _survey(self, small: Header) -> Survey:
         """Read the file once more beforehand, where it could be transparent, or its grain is to be kept."""
         if not (small.has_alpha or self.upscaler.grain):
             return Survey()
-        with images.open(self.source, max_megapixels=self.wishes.max_megapixels, page=page) as opened:
+        with images.open(self.source, max_megapixels=self.wishes.max_megapixels) as opened:
             return survey(opened.strips(SURVEYED_ROWS), noise=self.upscaler.grain)
 
     def _passes(self, small: Header, size: Dimensions) -> int:

@@ -46,6 +46,7 @@ _UNLIKE = 2.25  # by what factor variances differ where a scene has changed
 _CONVINCED = 2  # frames in succession by which that is known
 
 _PERIOD = 1024  # pixels after which grain repeats itself
+_COARSEST = 32  # more, and what it is reduced to has too few windows for its level to be measured
 _BLUR = (
     0.5  # standard deviation in pixels: neighbours share a little, as a camera's do, and not as a sensor's
 )
@@ -129,7 +130,7 @@ class Grain:
         """
         if self.level == 0:
             return
-        field = _field(self.coarseness)
+        field = _field(min(self.coarseness, _COARSEST))
         down, across = np.random.default_rng(self.frame).integers(_PERIOD, size=2) if self.frame else (0, 0)
         rows, columns = np.arange(box.top, box.bottom), np.arange(box.left, box.right)
         if self.texture is not None:
@@ -228,12 +229,15 @@ def missing_grain(noise: Noise, enlarge: Callable[[Picture], Picture], *, coarse
 
 
 def _remaining(sample: Sample, large: Picture) -> Picture:
-    """What became of a sample's window."""
+    """What became of a sample's window: a pixel or more, whatever the size of the result."""
     down, across = large.height / sample.picture.height, large.width / sample.picture.width
     window = sample.window
-    top, bottom = round(window.top * down), round(window.bottom * down)
-    left, right = round(window.left * across), round(window.right * across)
-    return part(large, Box(top, left, bottom, right))
+    top, left = (
+        min(round(window.top * down), large.height - 1),
+        min(round(window.left * across), large.width - 1),
+    )
+    bottom, right = round(window.bottom * down), round(window.right * across)
+    return part(large, Box(top, left, max(bottom, top + 1), max(right, left + 1)))
 
 
 class _Windows(NamedTuple):

@@ -216,8 +216,8 @@ class Upscaler:
             return [NO_GRAIN] * count
 
         def enlarge(sample: Picture) -> Picture:
-            width = round(sample.width * wanted.width / small.width)
-            height = round(sample.height * wanted.height / small.height)
+            width = max(1, round(sample.width * wanted.width / small.width))
+            height = max(1, round(sample.height * wanted.height / small.height))
             for _ in range(count):
                 sample = self.enlarge(sample, grain=NO_GRAIN).result
             return images.resized(sample, width=width, height=height)
