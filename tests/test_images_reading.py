@@ -329,6 +329,17 @@ def test_16_bit_cmyk_and_lab_keep_their_depth(tmp_path: Path) -> None:
     assert np.abs(picture.pixels / 257 - 100).max() < 0.1
 
 
+@pytest.mark.parametrize("form", ["labs", "lab"])
+def test_16_bit_and_float_lab_have_the_white_of_icc(tmp_path: Path, form: str) -> None:
+    colours = np.array([[(200, 30, 60), (20, 60, 220), (128, 128, 128), (250, 240, 90)]], np.uint8)
+    image = pyvips.Image.new_from_memory(colours.tobytes(), 4, 1, 3, "uchar").copy(interpretation="srgb")
+    lab = image.icc_import(input_profile="srgb", pcs="lab", intent="relative").colourspace(form)
+    lab.tiffsave(tmp_path / "a.tif")
+    picture = read(tmp_path / "a.tif")
+    assert picture.bit_depth == 16
+    assert np.abs(picture.pixels / 257 - colours).max() < 1
+
+
 def lab_tiff(path: Path, values: NDArray[np.uint8], *, extra: int | None = None, **options: Any) -> Path:
     """A TIFF of L*, a* and b* as 8 bit: libvips writes them as RGB, and the file then says otherwise."""
     height, width, bands = values.shape

@@ -1,8 +1,7 @@
 """TIFFs in CIELab of 8 bit (TIFF 6.0, section 23), whose pixels libvips (8.18) does not read.
 
 It takes them for a form of its own. So it is handed the file as one in RGB, and what it reads then are L*, a* and b* as
-they stand there. White is D50, as Adobe has it ("TIFF Technical Notes" for Photoshop, 2002), and ICC profiles, too;
-libvips' own conversion from Lab would have it be D65.
+they stand there.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from crispen.images._tiff import (
     form_of,
     numbers_of,
 )
-from crispen.images._vips import vips
+from crispen.images._vips import of_lab, vips
 
 if TYPE_CHECKING:
     from pyvips import Image
@@ -60,9 +59,7 @@ def in_srgb(image: Image) -> Image:
     difference = np.where(number < 128, number, number - 256)  # a* and b* have a sign
     meant = np.stack([number * np.float32(100 / 255), difference, difference], axis=1)[np.newaxis]
     table = vips().Image.new_from_memory(np.ascontiguousarray(meant).data, 256, 1, 3, "float")
-    lab = image[:3].maplut(table).copy(interpretation="lab")
-    colours = lab.icc_export(output_profile="srgb", pcs="lab", intent="relative").copy()
-    colours.remove("icc-profile-data")
+    colours = of_lab(image[:3].maplut(table).copy(interpretation="lab"), depth=8)
     return colours.bandjoin(image[3:]) if image.bands > 3 else colours
 
 

@@ -51,9 +51,23 @@ def to_srgb(image: Image) -> Image:
 
     Ink goes through its embedded profile, or libvips' own where there is none.
     """
+    if image.interpretation in ("lab", "labs"):
+        colours = of_lab(image[:3], depth=16)
+        return colours.bandjoin(image.colourspace("rgb16")[3:]) if image.bands > 3 else colours
     if image.interpretation != "cmyk":
         return image.colourspace("srgb" if image.format == "uchar" else "rgb16")
     depth = 8 if image.format == "uchar" else 16
     return image.icc_transform(
         "srgb", embedded=True, input_profile="cmyk", black_point_compensation=True, depth=depth
     )
+
+
+def of_lab(image: Image, *, depth: int) -> Image:
+    """Convert Lab, of three bands, to sRGB of 8 or 16 bit.
+
+    White is D50, as Adobe has it ("TIFF Technical Notes" for Photoshop, 2002), and ICC profiles, too; libvips'
+    own conversion from Lab would have it be D65.
+    """
+    colours = image.icc_export(output_profile="srgb", pcs="lab", intent="relative", depth=depth).copy()
+    colours.remove("icc-profile-data")
+    return colours
