@@ -84,12 +84,12 @@ def command(recipe: Path, photos: Path, run_dir: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "crispen", *arguments]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
 
 
-def finish(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment())
+def finish(arguments: list[str], **more: str) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment(**more))
     assert result.returncode == 0, result.stderr
     return result
 
@@ -223,6 +223,16 @@ def test_two_processes_do_what_one_does(photos: Path, tmp_path: Path, strategy: 
             assert alone[name] == pytest.approx(together[name], rel=1e-4), (name, alone["step"])
     assert "valid_psnr" in entries(tmp_path / "two")[-1]
     assert len(list((tmp_path / "two" / "previews").iterdir())) == 2
+
+
+def test_nothing_at_the_end_of_a_process_can_end_the_others(photos: Path, tmp_path: Path) -> None:
+    """As gloo's threads were seen to do, the second process would be aborted by Python's own ending."""
+    begin = 'import atexit, os\nif os.environ.get("RANK") == "1":\n    atexit.register(os.abort)\n'
+    (tmp_path / "sitecustomize.py").write_text(begin)
+    recipe = written(tmp_path, pretrain=2, gan=2)
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    finish(shared(command(recipe, photos, tmp_path / "run")), PYTHONPATH=path)
+    assert (tmp_path / "run" / "training.png").exists()
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])

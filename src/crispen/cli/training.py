@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -111,8 +111,21 @@ def train(
         _tell(f"weights: {weights}")
     if _is_first_process():
         _plot_run(run_dir)
-    if stopped and should_stop():
-        raise typer.Exit(INTERRUPTED)
+    code = INTERRUPTED if stopped and should_stop() else 0
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _end_at_once(code)
+    raise typer.Exit(code)
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """End one of several processes without Python's own ending.
+
+    In that, threads of gloo's that have something of Python's left to let go were seen to abort it ("terminate called
+    without an active exception"; pytorch/pytorch#179291), upon which torchrun ends the others, whatever they write.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 recipes_app = typer.Typer(

@@ -51,12 +51,9 @@ def make_fabric(
 
 
 def leave(fabric: Fabric) -> None:
-    """Part from the other processes, where there are any.
-
-    Left to the end of the process, something of torch's was once seen to abort it ("terminate called without an active
-    exception"); gloo's threads are what is likeliest to.
-    """
+    """Part from the other processes, where there are any, once the first has written all there is to write."""
     if fabric.world_size > 1:
+        fabric.barrier()
         torch.distributed.destroy_process_group()
 
 
