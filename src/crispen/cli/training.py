@@ -112,7 +112,7 @@ def train(
     if _is_first_process():
         _plot_run(run_dir)
     code = INTERRUPTED if stopped and should_stop() else 0
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _is_one_of_several():
         _end_at_once(code)
     raise typer.Exit(code)
 
@@ -250,6 +250,11 @@ def _require_training(purpose: str = "training") -> None:
 def _is_first_process() -> bool:
     """Whether this is the one process of several, as torchrun starts them, that talks."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _is_one_of_several() -> bool:
+    """Whether torchrun has started more processes than this."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def _tell(line: str) -> None:

@@ -20,10 +20,7 @@ from crispen.images._tiff import (
     EXTRA_SAMPLES,
     PHOTOMETRIC,
     SAMPLES,
-    Broken,
-    Numbers,
-    form_of,
-    numbers_of,
+    said_by,
 )
 from crispen.images._vips import of_lab, vips
 
@@ -40,7 +37,7 @@ def as_rgb(path: Path, directory: int) -> list[Change]:
 
     Raises `PictureError` where colours have been multiplied by alpha, which libvips would take for RGB's.
     """
-    said = _said(path, directory)
+    said = said_by(path, directory, _TAGS)
     values = {tag: numbers.values for tag, numbers in said.items()}
     samples = values.get(SAMPLES, (1,))
     if values.get(PHOTOMETRIC) != _IS_LAB or samples < (3,) or set(values.get(BITS, ())) != {8}:
@@ -61,11 +58,3 @@ def in_srgb(image: Image) -> Image:
     table = vips().Image.new_from_memory(np.ascontiguousarray(meant).data, 256, 1, 3, "float")
     colours = of_lab(image[:3].maplut(table).copy(interpretation="lab"), depth=8)
     return colours.bandjoin(image[3:]) if image.bands > 3 else colours
-
-
-def _said(path: Path, directory: int) -> dict[int, Numbers]:
-    with path.open("rb") as file:
-        try:
-            return numbers_of(file, form_of(file), directory, _TAGS)
-        except Broken:
-            return {}

@@ -11,6 +11,7 @@ import io
 import struct
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 NEW_SUBFILE_TYPE, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES = 254, 258, 259, 262, 277, 338
@@ -126,6 +127,15 @@ def numbers_of(file: BinaryIO, form: Form, at: int, tags: Container[int]) -> dic
             packed = f"{form.order}{numbers * count}{_SIGNS[kind]}"
             found[tag] = Numbers(start, packed, struct.unpack(packed, data))
     return found
+
+
+def said_by(path: Path, directory: int, tags: Container[int]) -> dict[int, Numbers]:
+    """Return what `numbers_of` does, of a file and a directory's offset; nothing where it is damaged."""
+    with path.open("rb") as file:
+        try:
+            return numbers_of(file, form_of(file), directory, tags)
+        except Broken:
+            return {}
 
 
 def number_at(file: BinaryIO, form: str, at: int) -> int:

@@ -33,7 +33,9 @@ _UNTRUE_AFTERWARDS = (
     # The rest refer to parts of a JPEG beside the picture, which are not carried over.
     ("http://ns.adobe.com/xmp/note/", "HasExtendedXMP"),
     ("http://ns.google.com/photos/1.0/container/", "Directory"),
-    *(_GAIN_MAP, _MOTION_PHOTO, _MICRO_VIDEO),
+    _GAIN_MAP,
+    _MOTION_PHOTO,
+    _MICRO_VIDEO,
 )
 
 _MAX_BYTES = 8 << 20

@@ -23,9 +23,7 @@ from crispen.images._tiff import (
     SAMPLES,
     YCBCR_COEFFICIENTS,
     YCBCR_SUBSAMPLING,
-    Broken,
-    form_of,
-    numbers_of,
+    said_by,
 )
 from crispen.images._vips import vips
 
@@ -49,7 +47,7 @@ def in_rgb(path: Path, directory: int, image: Image) -> Image:
 
     Raises `PictureError` where that has more than 8 bits, or is defined by numbers that make no sense.
     """
-    said = _said(path, directory)
+    said = {tag: numbers.values for tag, numbers in said_by(path, directory, _TAGS).items()}
     if said.get(PHOTOMETRIC) != _IS_YCBCR:
         return image
     if said.get(COMPRESSION) in _JPEG:
@@ -61,15 +59,6 @@ def in_rgb(path: Path, directory: int, image: Image) -> Image:
     if image.format != "uchar" or not _make_sense(shares, levels):
         raise PictureError(f"{shown(path)} is YCbCr of an unsupported kind: convert it to RGB")
     return _converted(image, shares, levels)
-
-
-def _said(path: Path, directory: int) -> dict[int, tuple[int, ...]]:
-    with path.open("rb") as file:
-        try:
-            found = numbers_of(file, form_of(file), directory, _TAGS)
-            return {tag: numbers.values for tag, numbers in found.items()}
-        except Broken:
-            return {}
 
 
 def _fractions(values: Sequence[int]) -> list[float]:
