@@ -105,11 +105,11 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
             "accumulate = 16\n"
             + MINIMAL
             + "[data]\npatch_size = 16\n[stage.gan]\nsteps = 500\nperceptual_weight = 0",
-            "discriminator.batch_norm needs more than one value .* of 16 leaves .* 16 parts of 16 pictures",
+            "discriminator.batch_norm needs more than one value .* of 16 leaves .*batch_size of 16 in as many parts",
         ),
         (
             "generator.batch_norm = true\n" + MINIMAL + "[data]\npatch_size = 4\nbatch_size = 1",
-            "generator.batch_norm needs more than one value .* of 4 leaves .* 1 parts of 1 pictures",
+            "generator.batch_norm needs more than one value .* of 4 leaves .*batch_size of 1 in as many parts",
         ),
     ],
 )

@@ -170,8 +170,8 @@ def parts_contradictions(recipe: Recipe, *, parts: int, called: str) -> Iterator
         if side == 1 and data.batch_size == parts:
             yield (
                 f"{network}.batch_norm needs more than one value of each channel, but a data.patch_size of"
-                f" {data.patch_size} leaves one pixel of a picture, and {parts} parts of {data.batch_size} pictures one"
-                " picture: take larger patches or more pictures"
+                f" {data.patch_size} leaves it one pixel of a picture, and a data.batch_size of {data.batch_size} in as"
+                " many parts one picture: take larger patches or more pictures"
             )
 
 
