@@ -100,6 +100,14 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
             MINIMAL + "[stage.gan]\nsteps = 5\nperceptual_weight = 0\ndiscriminator_warmup_steps = 5",
             "stage.gan.discriminator_warmup_steps must be fewer than its 5 steps, .* not 5",
         ),
+        (
+            "generator.equivariant = true\n" + MINIMAL,
+            "generator.equivariant needs generator.batch_norm = false",
+        ),
+        (
+            "generator = { equivariant = true, batch_norm = false, num_features = 20 }\n" + MINIMAL,
+            "generator.equivariant needs a generator.num_features that is a multiple of 8, not 20",
+        ),
         ("accumulate = 3\n" + MINIMAL, "data.batch_size must be a multiple of accumulate, 3, not 16"),
         (
             "accumulate = 16\n"

@@ -28,6 +28,7 @@ scale = 2
 num_blocks = 1
 num_features = {features}
 batch_norm = {batch_norm}
+equivariant = {equivariant}
 [discriminator]
 num_features = 2
 head = "patch"
@@ -68,6 +69,7 @@ def written(folder: Path, **values: object) -> Path:
         "strategy": "ddp",
         "batch_norm": "true",
         "spectral": "true",
+        "equivariant": "false",
         "optimizer": "adam",
         "features": 4,
         "pretrain": 10,
@@ -189,7 +191,13 @@ def die_together(arguments: list[str]) -> list[int | None]:
 
 
 def written_to_be_shared(
-    folder: Path, strategy: str, *, precision: str, optimizer: str = "adam", features: int = 4
+    folder: Path,
+    strategy: str,
+    *,
+    precision: str,
+    optimizer: str = "adam",
+    features: int = 4,
+    equivariant: str = "false",
 ) -> Path:
     """A recipe whose steps do not depend on how a batch is shared, as those with batch norm do."""
     return written(
@@ -198,6 +206,7 @@ def written_to_be_shared(
         strategy=strategy,
         optimizer=optimizer,
         features=features,
+        equivariant=equivariant,
         batch_norm="false",
         pretrain=3,
         gan=8,
@@ -235,10 +244,15 @@ def test_nothing_at_the_end_of_a_process_can_end_the_others(photos: Path, tmp_pa
     assert (tmp_path / "run" / "training.png").exists()
 
 
+@pytest.mark.parametrize("equivariant", ["false", "true"])
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_make_muons_steps_together(photos: Path, tmp_path: Path, strategy: str) -> None:
+def test_two_processes_make_muons_steps_together(
+    photos: Path, tmp_path: Path, strategy: str, equivariant: str
+) -> None:
     """Directions that hardly have a gradient are chance, and as large as the others: so the weights are not so near."""
-    recipe = written_to_be_shared(tmp_path, strategy, precision="fp32", optimizer="muon", features=16)
+    recipe = written_to_be_shared(
+        tmp_path, strategy, precision="fp32", optimizer="muon", features=16, equivariant=equivariant
+    )
     finish(command(recipe, photos, tmp_path / "one"))
     finish(shared(command(recipe, photos, tmp_path / "two")))
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")

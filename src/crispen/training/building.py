@@ -20,6 +20,7 @@ from crispen.networks.discriminators import DISCRIMINATORS
 from crispen.networks.features import load_features
 from crispen.networks.generators import GENERATORS, AnyGenerator, Generator, build_generator
 from crispen.networks.weights import load_weights_into
+from crispen.training.equivariance import Equivariance
 from crispen.training.muon import Muon
 from crispen.training.recipe import FeaturesTable, Recipe, StageTable
 from crispen.training.starting import Start, start_from
@@ -43,8 +44,13 @@ def make_generator(recipe: Recipe, start: Start | None, fabric: Fabric) -> AnyGe
         batch_norm_momentum=table.batch_norm_momentum,
     )
     generator.damp_residuals(table.damp_residuals)
+    ties = Equivariance(generator) if table.equivariant else None
+    if ties:
+        ties.begin(generator)
     if start:
         start_from(start, generator)
+        if ties:
+            ties.check(generator, start.base)
     return cast(AnyGenerator, _place(generator, fabric))
 
 
@@ -115,15 +121,21 @@ def make_trainable(module: nn.Module, recipe: Recipe, fabric: Fabric) -> Trainab
 
 
 def make_learner(
-    trainable: Trainable, table: StageTable, fabric: Fabric, *, optimizer: Literal["adam", "muon"] = "adam"
+    trainable: Trainable,
+    table: StageTable,
+    fabric: Fabric,
+    *,
+    optimizer: Literal["adam", "muon"] = "adam",
+    equivariant: bool = False,
 ) -> Learner:
-    """Give a network the optimiser of a stage."""
+    """Give a network the optimiser of a stage, and ties if it is a generator that is to stay equivariant."""
     weights = trainable.module.parameters()
     if optimizer == "muon":
         chosen = Muon(weights, table.learning_rate, table.betas)
     else:
         chosen = Adam(weights, table.learning_rate, table.betas, fused=True)
-    return Learner(trainable.network, trainable.module, cast(Adam, fabric.setup_optimizers(chosen)))
+    ties = Equivariance(cast(Generator, trainable.module)) if equivariant else None
+    return Learner(trainable.network, trainable.module, cast(Adam, fabric.setup_optimizers(chosen)), ties)
 
 
 def _place(network: nn.Module, fabric: Fabric) -> nn.Module:

@@ -71,6 +71,10 @@ class GeneratorTable(Table):
     """Weight of the newest batch in the running statistics; Keras' momentum 0.8 is 0.2 here."""
     damp_residuals: PositiveFloat = 1.0
     """Factor on the initial weights of each block's last convolution; 0.1 serves networks without batch norm."""
+    equivariant: bool = False
+    """Tie the weights so that a picture turned or mirrored is enlarged to the same, turned or mirrored (Cohen and
+    Welling 2016): each crop then teaches as much as all eight versions of it. For a number of features that 8 divides,
+    without batch norm; weights to start from must have been trained so."""
     init: str | None = None
     """Weights to start from: a bundled model's name, a model's or a run's folder, or a file, of any scale, or a sum of
     such, as in ``runs/1 + srgan-x4 - compact-x4``; none if empty."""

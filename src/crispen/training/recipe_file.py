@@ -140,6 +140,13 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield "a recipe needs [stage.pretrain], [stage.gan] or both"
     if patch_size % recipe.generator.scale:
         yield f"data.patch_size must be a multiple of the scale {recipe.generator.scale}, not {patch_size}"
+    if recipe.generator.equivariant and recipe.generator.batch_norm:
+        yield "generator.equivariant needs generator.batch_norm = false"
+    if recipe.generator.equivariant and recipe.generator.num_features % 8:
+        yield (
+            "generator.equivariant needs a generator.num_features that is a multiple of 8, not"
+            f" {recipe.generator.num_features}"
+        )
     if stages.gan and recipe.discriminator.head == "dense" and patch_size % 16:
         yield f"a discriminator with a dense head needs a data.patch_size that is a multiple of 16, not {patch_size}"
     yield from parts_contradictions(recipe, parts=recipe.accumulate, called="accumulate")

@@ -141,7 +141,9 @@ def _classifier_stage(table: ClassifierTable, networks: Networks, fabric: Fabric
 def _pretrain_stage(
     table: PretrainTable, recipe: Recipe, networks: Networks, judges: Judges, fabric: Fabric
 ) -> Stage:
-    learner = building.make_learner(networks.generator, table, fabric, optimizer=table.optimizer)
+    learner = building.make_learner(
+        networks.generator, table, fabric, optimizer=table.optimizer, equivariant=recipe.generator.equivariant
+    )
 
     def update(_: int, batch: Batch, learning_rate: float) -> Scalars:
         return pretrain_step(
@@ -154,7 +156,9 @@ def _pretrain_stage(
 
 def _gan_stage(table: GanTable, recipe: Recipe, networks: Networks, judges: Judges, fabric: Fabric) -> Stage:
     assert networks.discriminator is not None, "made wherever the recipe has this stage"
-    generator = building.make_learner(networks.generator, table, fabric, optimizer=table.optimizer)
+    generator = building.make_learner(
+        networks.generator, table, fabric, optimizer=table.optimizer, equivariant=recipe.generator.equivariant
+    )
     discriminator = building.make_learner(networks.discriminator, table, fabric)
 
     def update(step: int, batch: Batch, learning_rate: float) -> Scalars:

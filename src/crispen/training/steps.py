@@ -18,6 +18,7 @@ from torch.optim import Adam
 
 from crispen.networks.features import FeatureExtractor
 from crispen.training.data import Batch
+from crispen.training.equivariance import Equivariance
 from crispen.training.losses import (
     ADVERSARIAL_FORMS,
     PIXEL_LOSSES,
@@ -50,9 +51,13 @@ class Learner:
     network: _FabricModule
     module: nn.Module
     optimizer: Adam
+    ties: Equivariance | None = None
+    """What keeps a generator equivariant."""
 
     def update(self, *, learning_rate: float) -> None:
         """Let the gathered gradients move the weights, and forget them."""
+        if self.ties:
+            self.ties.tie_gradients(self.module)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
