@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from crispen import images, resize
+from crispen import images, resize, zoo
 from crispen.errors import TrainingError
 from crispen.networks.generators import AnyGenerator, build_generator
 from crispen.networks.weights import load_generator, save_generator
@@ -140,6 +140,14 @@ def test_other_weights_are_refused_in_a_sentence(photos: Path, tmp_path: Path) -
         TrainingError, match=r"other.safetensors is not equivariant \(its head.0.weight is not\)"
     ):
         list(train(chosen, data=[photos], run_dir=tmp_path / "run"))
+
+
+@pytest.mark.parametrize("model", ["compact-x4", "srgan-x4"])
+def test_bundled_models_are(model: str) -> None:
+    """Which is why their cards and the README say that an ensemble gains nothing with them."""
+    weights = zoo.find(model).weights
+    assert weights
+    assert commutes(load_generator(weights), within=1e-4)
 
 
 def test_symmetries_are_a_group() -> None:
