@@ -526,7 +526,7 @@ def digits(tmp_path: Path) -> Path:
 def tiny(name: str, more: Sequence[str] = ()) -> Recipe:
     """A bundled recipe with the smallest networks, and a step of each stage."""
     whole = load_recipe(name)
-    overrides = ["generator.num_blocks=1", "generator.num_features=4", "discriminator.num_features=2"]
+    overrides = ["generator.num_blocks=1", "generator.num_features=8", "discriminator.num_features=2"]
     overrides += [f"stage.{stage}.steps=2" for stage in whole.stage.model_fields_set]
     if whole.stage.gan:
         overrides.append("stage.gan.discriminator_warmup_steps=0")
