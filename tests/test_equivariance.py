@@ -9,24 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from crispen import images, resize, zoo
+from crispen import zoo
 from crispen.errors import TrainingError
 from crispen.networks.generators import AnyGenerator, build_generator
 from crispen.networks.weights import load_generator, save_generator
-from crispen.training import Recipe, train
+from crispen.training import Recipe, equivariance, train
 from crispen.training.equivariance import SYMMETRIES, Equivariance
 
 NETWORKS = [("compact", 2), ("compact", 4), ("compact", 8), ("srresnet", 2), ("srresnet", 4), ("srresnet", 8)]
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(0)
-    for index in range(3):
-        coarse = random.integers(0, 256, (9, 11, 3)).astype(np.uint8)
-        images.write(images.from_array(resize(coarse, 6)), folder / f"{index}.png")
-    return folder
 
 
 def recipe(*, optimizer: str = "muon", pretrain: int = 3, gan: int = 0, **generator: object) -> Recipe:
@@ -144,7 +134,7 @@ def test_other_weights_are_refused_in_a_sentence(photos: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("model", ["compact-x4", "srgan-x4"])
 def test_bundled_models_are(model: str) -> None:
-    """Which is why their cards and the README say that an ensemble gains nothing with them."""
+    """Which is why the README says that an ensemble gains nothing with them."""
     weights = zoo.find(model).weights
     assert weights
     assert commutes(load_generator(weights), within=1e-4)
@@ -152,8 +142,6 @@ def test_bundled_models_are(model: str) -> None:
 
 def test_symmetries_are_a_group() -> None:
     """Of eight, of which one undoes each."""
-    from crispen.training import equivariance
-
     products = equivariance._PRODUCTS  # pyright: ignore[reportPrivateUsage]
     assert all(sorted(row) == list(SYMMETRIES) for row in products)
     assert products[0] == list(SYMMETRIES)

@@ -111,31 +111,29 @@ class Trainable:
     network: _FabricModule
     """``module`` in the recipe's precision, compiled if the recipe says so, averaging gradients over processes, and
     sharded over them (as then ``module`` is, too) if the recipe says so."""
+    ties: Equivariance | None
+    """What keeps a generator equivariant, if the recipe says so."""
 
 
 def make_trainable(module: nn.Module, recipe: Recipe, fabric: Fabric) -> Trainable:
     """Prepare a network for training, once for all stages."""
     mode = None if recipe.compile == "default" else recipe.compile
     network = module if recipe.compile == "no" else cast(nn.Module, torch.compile(module, mode=mode))
-    return Trainable(module, fabric.setup_module(network, move_to_device=False))
+    ties = Equivariance(module) if recipe.generator.equivariant and isinstance(module, Generator) else None
+    return Trainable(module, fabric.setup_module(network, move_to_device=False), ties)
 
 
 def make_learner(
-    trainable: Trainable,
-    table: StageTable,
-    fabric: Fabric,
-    *,
-    optimizer: Literal["adam", "muon"] = "adam",
-    equivariant: bool = False,
+    trainable: Trainable, table: StageTable, fabric: Fabric, *, optimizer: Literal["adam", "muon"] = "adam"
 ) -> Learner:
-    """Give a network the optimiser of a stage, and ties if it is a generator that is to stay equivariant."""
+    """Give a network the optimiser of a stage."""
     weights = trainable.module.parameters()
     if optimizer == "muon":
         chosen = Muon(weights, table.learning_rate, table.betas)
     else:
         chosen = Adam(weights, table.learning_rate, table.betas, fused=True)
-    ties = Equivariance(cast(Generator, trainable.module)) if equivariant else None
-    return Learner(trainable.network, trainable.module, cast(Adam, fabric.setup_optimizers(chosen)), ties)
+    optimiser = cast(Adam, fabric.setup_optimizers(chosen))
+    return Learner(trainable.network, trainable.module, optimiser, trainable.ties)
 
 
 def _place(network: nn.Module, fabric: Fabric) -> nn.Module:

@@ -141,9 +141,7 @@ def _classifier_stage(table: ClassifierTable, networks: Networks, fabric: Fabric
 def _pretrain_stage(
     table: PretrainTable, recipe: Recipe, networks: Networks, judges: Judges, fabric: Fabric
 ) -> Stage:
-    learner = building.make_learner(
-        networks.generator, table, fabric, optimizer=table.optimizer, equivariant=recipe.generator.equivariant
-    )
+    learner = building.make_learner(networks.generator, table, fabric, optimizer=table.optimizer)
 
     def update(_: int, batch: Batch, learning_rate: float) -> Scalars:
         return pretrain_step(
@@ -156,9 +154,7 @@ def _pretrain_stage(
 
 def _gan_stage(table: GanTable, recipe: Recipe, networks: Networks, judges: Judges, fabric: Fabric) -> Stage:
     assert networks.discriminator is not None, "made wherever the recipe has this stage"
-    generator = building.make_learner(
-        networks.generator, table, fabric, optimizer=table.optimizer, equivariant=recipe.generator.equivariant
-    )
+    generator = building.make_learner(networks.generator, table, fabric, optimizer=table.optimizer)
     discriminator = building.make_learner(networks.discriminator, table, fabric)
 
     def update(step: int, batch: Batch, learning_rate: float) -> Scalars:
