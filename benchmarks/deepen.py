@@ -3,7 +3,8 @@
     python benchmarks/deepen.py OUTPUT.safetensors WEIGHTS.safetensors --blocks 20
 
 The network answers as before (Net2DeeperNet: Chen, Goodfellow and Shlens, "Net2Net", ICLR 2016), so that training goes
-on from there: ``crispen train … --init OUTPUT.safetensors --set generator.num_blocks=20``.
+on from there: ``crispen train … --init OUTPUT.safetensors --set generator.num_blocks=20``. Where the weights are tied
+by symmetry (``generator.equivariant``), those of the new blocks are, too.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import torch
 
+from crispen.errors import TrainingError
 from crispen.networks.generators import AnyGenerator, build_generator
 from crispen.networks.weights import load_generator, save_generator
+from crispen.training.equivariance import SYMMETRIES, Equivariance
 
 
 def main() -> None:
@@ -45,7 +48,20 @@ def deepened(old: AnyGenerator, num_blocks: int) -> AnyGenerator:
         for number in range(old.num_blocks, num_blocks):
             for tensor in new.body[number].get_submodule("residual.2").parameters():
                 tensor.zero_()
+    if is_equivariant(old):
+        Equivariance(new).begin(new)
     return new
+
+
+def is_equivariant(generator: AnyGenerator) -> bool:
+    """Whether weights are tied by symmetry."""
+    if generator.num_features % len(SYMMETRIES):
+        return False
+    try:
+        Equivariance(generator).check(generator, "it")
+    except TrainingError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -39,6 +39,20 @@ def test_the_deeper_network_answers_alike_and_can_learn(tmp_path: Path, kind: st
         assert gradient.abs().max() > 0
 
 
+def test_tied_weights_stay_so(tmp_path: Path) -> None:
+    from crispen.networks.generators import Compact
+    from crispen.networks.weights import load_generator, save_generator
+    from crispen.training.equivariance import Equivariance
+
+    old = Compact(scale=2, num_blocks=1, num_features=8, batch_norm=False)
+    Equivariance(old).begin(old)
+    save_generator(old, tmp_path / "old.safetensors")
+    assert deepen(tmp_path, 2).returncode == 0
+    deep = load_generator(tmp_path / "deep.safetensors")
+    Equivariance(deep).check(deep, "it")
+    assert deep.body[1].get_parameter("residual.0.weight").abs().max() > 0
+
+
 @pytest.mark.parametrize(
     ("batch_norm", "blocks", "why"),
     [(True, 4, "without batch norm"), (False, 1, "have 2 blocks already")],
