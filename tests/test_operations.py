@@ -54,7 +54,7 @@ def test_no_more_than_23_percent_are_where_a_slow_width_is_cut_in_two(width: int
 
 def computed_of_needed(size: tuple[int, int], multiple: int, tail_tile: int) -> float:
     """Multiplications that tiles of the default size take, against those of the picture at once."""
-    model = zoo.find("srgan-x4-photo")
+    model = zoo.find("srresnet-x4")
     context, tail_context = model.context, model.tail_context
     assert tail_context is not None
     before = after = 0
