@@ -106,14 +106,20 @@ class Equivariance:
         Raises:
             TrainingError: if they are not.
         """
+        if name := self.untied(generator):
+            raise TrainingError(
+                f"{source} is not equivariant (its {name} is not): generator.equivariant can only begin anew or"
+                " with weights that were trained with it"
+            )
+        self._replace(generator, Orbits.mean)
+
+    def untied(self, generator: Generator) -> str | None:
+        """The name of the first weights that are not equivariant; None where all are, but for rounding errors."""
         for name, weight in self._weights(generator):
             distance = (self.orbits[name].mean(weight) - weight).square().sum()
             if distance > _NEARLY**2 * weight.square().sum():
-                raise TrainingError(
-                    f"{source} is not equivariant (its {name} is not): generator.equivariant can only begin anew or"
-                    " with weights that were trained with it"
-                )
-        self._replace(generator, Orbits.mean)
+                return name
+        return None
 
     @torch.no_grad()
     def tie_gradients(self, generator: nn.Module) -> None:
