@@ -27,7 +27,7 @@ from crispen.errors import DataError, TrainingError
 from crispen.training import cache as caches
 from crispen.training.data import Batch, Dataset, open_dataset
 from crispen.training.prefetch import prefetched
-from crispen.training.recolouring import Recolouring
+from crispen.training.recolouring import Recolouring, make_gray
 from files import write
 
 Bytes = NDArray[np.uint8]
@@ -400,6 +400,7 @@ def test_the_parts_make_up_the_whole(batch_size: int, parts: int, candidates: in
     augment=st.booleans(),
     flat_share=st.sampled_from([0, 0.5, 1]),
     recoloured_share=st.sampled_from([0, 0.5]),
+    gray_share=st.sampled_from([0, 0.5]),
     part=st.sampled_from([(0, 1), (1, 3)]),
 )
 def test_batches_made_on_the_device_are_the_same_to_the_bit(
@@ -408,13 +409,15 @@ def test_batches_made_on_the_device_are_the_same_to_the_bit(
     augment: bool,
     flat_share: float,
     recoloured_share: float,
+    gray_share: float,
     part: tuple[int, int],
 ) -> None:
     data = _SHARED["dataset"]
     there = data.resident(torch.device("cpu"))
     wanted: dict[str, Any] = {
         "seed": seed, "step": 1, "patch_size": 16, "batch_size": 7, "candidates": candidates, "augment": augment,
-        "flat_share": flat_share, "recoloured_share": recoloured_share, "part": part,
+        "flat_share": flat_share, "recoloured_share": recoloured_share, "gray_share": gray_share,
+        "part": part,
     }  # fmt: skip
     here, resident = data.batch(**wanted), there.batch(**wanted)
     assert torch.equal(here.lr, resident.lr)
@@ -590,3 +593,30 @@ def test_a_recolouring_is_what_it_says() -> None:
     assert torch.equal(swapped, pixels[0][[2, 0, 1]])
     expected = 0.75 * pixels[1] + 0.25 * torch.tensor([1, 0, 0.5])[:, None, None]
     torch.testing.assert_close(blended, expected)
+
+
+def test_some_crops_are_gray_in_both_sizes_and_the_others_as_before(dataset: Dataset) -> None:
+    def batch(share: float, part: tuple[int, int] = (0, 1)) -> Batch:
+        return dataset.batch(seed=5, step=2, patch_size=16, batch_size=64, gray_share=share, part=part)
+
+    plain, some, all_of_them = batch(0), batch(0.5), batch(1)
+    small, large = (_is_gray(pictures) for pictures in (some.lr, some.hr))
+    assert torch.equal(small, large)
+    assert 0.25 < large.double().mean() < 0.75
+    assert torch.equal(some.hr[~large], plain.hr[~large])
+    assert _is_gray(all_of_them.hr).all()
+    assert some.hr.stride() == plain.hr.stride()
+    halves = [batch(0.5, part=(rank, 2)) for rank in range(2)]
+    assert torch.equal(torch.cat([half.hr for half in halves]), some.hr)
+
+
+def test_gray_is_the_luma_of_bt_601() -> None:
+    pixels = torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    gray, kept = make_gray(pixels, np.array([True, False]))
+    red, green, blue = pixels[0]
+    torch.testing.assert_close(gray, (0.299 * red + 0.587 * green + 0.114 * blue).expand(3, -1, -1))
+    assert torch.equal(kept, pixels[1])
+
+
+def _is_gray(pictures: Tensor) -> Tensor:
+    return (pictures == pictures[:, :1]).flatten(1).all(1)

@@ -24,7 +24,7 @@ from crispen.errors import DataError
 from crispen.training.cache import HR, LR, Pair, Watch, find_cache, in_silence, mark_used, read_index
 from crispen.training.degradation import degrade, degrade_repeatably, sharpen
 from crispen.training.recipe import DegradationTable
-from crispen.training.recolouring import Recolouring
+from crispen.training.recolouring import Recolouring, make_gray
 from crispen.training.records import Bytes
 from crispen.training.resident import Choice, Integers, Resident
 from crispen.training.sources import Purpose, Source
@@ -180,6 +180,7 @@ class Dataset:
         augment: bool = True,
         flat_share: float = 0.0,
         recoloured_share: float = 0.0,
+        gray_share: float = 0.0,
         degradation: DegradationTable | Mapping[str, Any] | None = None,
         part: tuple[int, int] = (0, 1),
     ) -> Batch:
@@ -198,6 +199,7 @@ class Dataset:
             augment: turn each crop by a random multiple of 90 degrees, and mirror every other.
             flat_share: how many of the crops, on average, are replaced by a single colour.
             recoloured_share: how many get their channels in another order, and how many are blended with a colour.
+            gray_share: how many are made gray, after that, with luma for each of their colours.
             degradation: how the small crops are spoilt, the recipe's table or its content; None leaves them as they
                 are. Crops of a single colour are left so in any case.
             part: (rank, parts): return only that one of so many slices of the batch, which together are the whole.
@@ -222,6 +224,9 @@ class Dataset:
         if recoloured_share:
             recolour = Recolouring.draw(random, batch_size, share=recoloured_share).of(own)
             batch = Batch(recolour(batch.lr), recolour(batch.hr), labels)
+        if gray_share:
+            is_gray = (random.random(batch_size) < gray_share)[own]
+            batch = Batch(make_gray(batch.lr, is_gray), make_gray(batch.hr, is_gray), labels)
         return batch
 
     def _crops(

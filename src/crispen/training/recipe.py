@@ -214,6 +214,8 @@ class DataTable(Table):
     recoloured_share: Share = 0.0
     """Share of crops whose channels are put in another order, and share of those that are blended with a single colour:
     more pictures out of few, for a network that is better on them than on others."""
+    gray_share: Share = 0.0
+    """Share of crops that are made gray: a network that sees colours alone draws dots in gray pictures."""
     on_device: bool = False
     """Keep the decoded pictures in the device's memory, and crop and turn them there: for fast GPUs."""
     degradation: DegradationTable | None = None
@@ -229,6 +231,7 @@ class DataTable(Table):
                 "augment",
                 "flat_share",
                 "recoloured_share",
+                "gray_share",
                 "degradation",
             }
         )

@@ -2,7 +2,7 @@
 
 Two of the ways that Yoo, Ahn and Sohn compare in "Rethinking Data Augmentation for Image Super-resolution", CVPR 2020:
 channels in another order, and a blend with a single colour. They are the same before and after a reduction, so the
-small picture remains what the large one becomes.
+small picture remains what the large one becomes. And crops in gray, as many old photographs and scans are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _LEAST_KEPT = 0.6  # of a crop that is blended with a colour, the rest being the colour (Yoo et al.'s alpha)
+
+
+_LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,3 +54,14 @@ class Recolouring:
         pixels = pictures.permute(0, 2, 3, 1)
         pixels = torch.take_along_dim(pixels, orders, dim=3) * kept + (1 - kept) * colours
         return pixels.permute(0, 3, 1, 2)
+
+
+def make_gray(pictures: Tensor, chosen: NDArray[np.bool_]) -> Tensor:
+    """Those of (N, 3, H, W) in [0, 1] that are ``chosen``, with luma (BT.601) for each colour; the others as they are.
+
+    ``chosen`` is (N,). The result lies in memory as ``pictures`` does where that is channels last.
+    """
+    pixels = pictures.permute(0, 2, 3, 1)
+    luma = (pixels * pixels.new_tensor(_LUMA)).sum(3, keepdim=True)
+    is_gray = torch.from_numpy(chosen).to(pictures.device)[:, None, None, None]
+    return torch.where(is_gray, luma, pixels).permute(0, 3, 1, 2)
