@@ -4,6 +4,7 @@
     python benchmarks/artefacts.py --pictures FOLDER --faithful OTHER.safetensors --strength 0.5 WEIGHTS.safetensors
     python benchmarks/artefacts.py --pictures FOLDER --degrade srgan-x4-photo WEIGHTS.safetensors
     python benchmarks/artefacts.py --pictures FOLDER --denser 3 WEIGHTS.safetensors
+    python benchmarks/artefacts.py --pictures FOLDER --gray [--degrade srgan-x4-photo] WEIGHTS.safetensors
 
 Each picture is reduced by the scale with MATLAB's bicubic, or with ``--degrade`` spoilt as that recipe spoils its
 crops, and enlarged again, in bf16 where there are units for it, or with ``--precision fp32``. Means over every 5th
@@ -12,7 +13,8 @@ photographs); fine detail against the truth's (`crispen.evaluation.texture_energ
 1.1, the distance of features (`crispen.evaluation.FeatureDistance`). Then, on pictures of a single colour and of 255,
 the largest error, and the standard deviation between the places in the square that a pixel becomes. With
 ``--strength``, all this of weights between those of two files; with ``--denser 3``, of the pictures at a third of
-their size, where detail is as dense as in small pictures of large scenes.
+their size, where detail is as dense as in small pictures of large scenes; with ``--gray``, of the pictures in gray,
+which is made of what was spoilt, and of what is enlarged once more, as `crispen upscale` does.
 """
 
 from __future__ import annotations
@@ -59,6 +61,7 @@ def main() -> None:
     parser.add_argument("--denser", type=int, default=1, metavar="TIMES", help="reduce the pictures first")
     parser.add_argument("--precision", choices=("auto", "fp32"), default="auto")
     parser.add_argument("--degrade", metavar="RECIPE", help="spoil the pictures as this recipe does")
+    parser.add_argument("--gray", action="store_true", help="measure on the pictures in gray")
     arguments = parser.parse_args()
     table = load_recipe(arguments.degrade).data.degradation if arguments.degrade else None
     distance = FeatureDistance(arguments.features, network="squeezenet") if arguments.features else None
@@ -69,7 +72,12 @@ def main() -> None:
         if arguments.faithful:
             blend(generator, load_generator(arguments.faithful), arguments.strength)
         found = np.mean(
-            [measure(generator, truth(file, arguments.denser), distance, table, bf16=bf16) for file in files],
+            [
+                measure(
+                    generator, truth(file, arguments.denser), distance, table, bf16=bf16, gray=arguments.gray
+                )
+                for file in files
+            ],
             axis=0,
         )
         score, energy, strength, far = found
@@ -92,12 +100,17 @@ def measure(
     table: DegradationTable | None,
     *,
     bf16: bool,
+    gray: bool,
 ) -> tuple[float, float, float, float]:
     """PSNR, checkerboard energy, and fine detail against the truth's, in dB each; and the distance of features."""
     scale = generator.scale
     hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
     lr = degrade_repeatably(hr, scale=scale, table=table) if table else resize(hr, 1 / scale)
+    if gray:
+        hr, lr = in_gray(hr), in_gray(lr)
     sr = enlarge(generator, lr, bf16=bf16)
+    if gray:
+        sr = in_gray(sr)
     far = math.nan if distance is None else distance(sr, hr)
     energy = checkerboard_energy(sr, scale=scale)
     return psnr(sr, hr, crop_border=scale), energy, texture_energy(sr, hr), far
@@ -107,6 +120,12 @@ def truth(file: Path, times: int) -> Bytes:
     """A picture, reduced so many times."""
     hr = cast(Bytes, images.read(file).pixels)
     return hr if times == 1 else resize(hr, 1 / times)
+
+
+def in_gray(picture: Bytes) -> Bytes:
+    """(H, W, 3) with luma (BT.601) for each colour."""
+    luma = np.rint(picture @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    return np.repeat(luma[..., None], 3, axis=2)
 
 
 @torch.inference_mode()
