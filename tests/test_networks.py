@@ -261,11 +261,17 @@ def test_a_block_that_has_nothing_to_add_passes_its_skip_on() -> None:
     block = next(
         layer for layer in ResidualDiscriminator(num_features=2).body if isinstance(layer, DownBlock)
     )
-    x = torch.rand(2, 2, 8, 8)
-    assert not torch.allclose(block(x), block.skip(x))
+    x = torch.rand(2, 2, 7, 8).to(memory_format=torch.channels_last)
+    weight, bias = block.skip.get_parameter("weight"), block.skip.get_parameter("bias")
+    skipped = functional.conv2d(x, weight, bias, stride=2)
+    assert not torch.allclose(block(x), skipped)
     norm = list(block.residual.children())[-1]
     nn.init.zeros_(norm.get_parameter("weight"))
-    torch.testing.assert_close(block(x), block.skip(x))
+    torch.testing.assert_close(block(x), skipped)
+    block(x).square().sum().backward()
+    assert weight.grad is not None
+    expected = torch.einsum("nohw,nchw->oc", 2 * skipped, x[..., ::2, ::2])
+    torch.testing.assert_close(weight.grad[..., 0, 0], expected)
 
 
 @pytest.mark.parametrize("name", DISCRIMINATORS)
