@@ -133,7 +133,17 @@ def test_other_weights_are_refused_in_a_sentence(photos: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "model", ["compact-x4", "srgan-x4", "srresnet-x4-photo", "srgan-x4-photo", "tiny-x4", "tiny-x2"]
+    "model",
+    [
+        "compact-x4",
+        "srgan-x4",
+        "srresnet-x4-photo",
+        "srgan-x4-photo",
+        "tiny-x4",
+        "tiny-x2",
+        "srresnet-x2",
+        "srgan-x2",
+    ],
 )
 def test_bundled_models_are(model: str) -> None:
     """Which is why the README says that an ensemble gains nothing with them."""
