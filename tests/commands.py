@@ -1,13 +1,17 @@
-"""The command line for tests: run here or as its own process, and pictures to run it on."""
+"""The command line and scripts for tests: run here or as a process, and pictures to run them on."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
@@ -48,3 +52,14 @@ def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[s
     """Run a command as its own process."""
     command = [sys.executable, "-m", "crispen", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)
+
+
+def script_says(script: Path, *arguments: str | Path) -> tuple[int, str]:
+    """Run a Python script here; return its exit code and what it wrote to stderr."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()) as stderr:
+        patch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as error:
+            return cast(int, error.code), stderr.getvalue()
+    return 0, stderr.getvalue()

@@ -1,11 +1,11 @@
 """Weighted sums of weights: a script that bundled models were made with."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from commands import script_says
 
 torch: Any = pytest.importorskip("torch")
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "mix.py"
@@ -13,9 +13,10 @@ if not SCRIPT.is_file():
     pytest.skip("the benchmarks are not part of what is installed", allow_module_level=True)
 
 
-def mix(folder: Path, *terms: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), "mixed.safetensors", *terms]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+def mix(folder: Path, *terms: str) -> tuple[int, str]:
+    """Mix files of the folder; each share stands before a file's name."""
+    paths = [folder / term if term.endswith(".safetensors") else term for term in terms]
+    return script_says(SCRIPT, folder / "mixed.safetensors", *paths)
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_sum_is_weighted_and_may_subtract(folder: Path) -> None:
     from crispen.networks.weights import load_generator
 
-    assert mix(folder, "1.5", "one.safetensors", "-0.5", "two.safetensors").returncode == 0
+    assert mix(folder, "1.5", "one.safetensors", "-0.5", "two.safetensors") == (0, "")
     one, two, mixed = (
         load_generator(folder / f"{name}.safetensors").state_dict() for name in ("one", "two", "mixed")
     )
@@ -50,9 +51,9 @@ def test_a_sum_is_weighted_and_may_subtract(folder: Path) -> None:
     ],
 )
 def test_what_is_no_mixture_is_refused(folder: Path, terms: list[str], why: str) -> None:
-    run = mix(folder, *terms)
-    assert run.returncode == 2
-    assert why in run.stderr
+    code, error = mix(folder, *terms)
+    assert code == 2
+    assert why in error
     assert not (folder / "mixed.safetensors").exists()
 
 
@@ -66,8 +67,8 @@ def test_a_sum_without_a_variance_is_refused(folder: Path) -> None:
         changed = {key: torch.full_like(weights[key], variance) for key in weights if "running_var" in key}
         network.load_state_dict(weights | changed)
         save_generator(network, folder / f"{name}.safetensors")
-    run = mix(folder, "1.5", "one.safetensors", "-0.5", "two.safetensors")
-    assert run.returncode == 2
-    assert "running_var, variances of batch norm, comes down to 0;" in run.stderr
+    code, error = mix(folder, "1.5", "one.safetensors", "-0.5", "two.safetensors")
+    assert code == 2
+    assert "running_var, variances of batch norm, comes down to 0;" in error
     assert not (folder / "mixed.safetensors").exists()
-    assert mix(folder, "1.2", "one.safetensors", "-0.2", "two.safetensors").returncode == 0
+    assert mix(folder, "1.2", "one.safetensors", "-0.2", "two.safetensors") == (0, "")
