@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,6 +14,9 @@ import pytest
 from hypothesis import settings
 
 from crispen import images, resize
+
+# A test's threads that wait for work do not spin: other tests run beside it. Read when torch is first loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # A machine that is busy otherwise is no reason to fail, and the same code passes or fails alike every time.
 settings.register_profile("patient", deadline=None, derandomize=True)
