@@ -242,7 +242,7 @@ def test_a_file_of_digits_finds_its_labels(mnist: Path) -> None:
             idx_pictures(np.zeros((3, 4, 4), np.uint8))[:-1],
             "does not hold the 3 pictures",
         ),
-        ("train-images-idx3-ubyte.gz", gzip.compress(bytes(64))[:-9], "is damaged"),
+        ("train-images-idx3-ubyte.gz", gzip.compress(bytes(64), mtime=0)[:-9], "is damaged"),
         (
             "train-labels-idx1-ubyte",
             idx_labels([1, 2]),
