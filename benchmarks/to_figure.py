@@ -17,19 +17,17 @@ stays random and is not looked at, until training does. What comes out is where 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable
-from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_unshuffle, unfold
+from torch.nn.functional import pixel_unshuffle
 
 from crispen.networks.generators import Compact, ResidualBlock, SRResNet, build_generator
 from crispen.networks.weights import load_generator, save_generator
 from crispen.training.data import open_dataset
 from crispen.training.equivariance import SYMMETRIES, Channels, Equivariance
+from transplant import conv, fitting_parser, least_squares, samples
 
 EDGE = 6
 """What convolutions at the border of a picture see is not natural: so many pixels are left out of the fit."""
@@ -42,17 +40,10 @@ GROUPS = len(SYMMETRIES)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="training pictures")
-    parser.add_argument("--work", type=Path, required=True, help="a folder to decode them into")
-    parser.add_argument("--every", type=int, default=16, help="of the pictures, every so many")
+    parser = fitting_parser(__doc__, every=16)
     parser.add_argument(
         "--kinds", type=int, nargs=COLOURS, default=(1, 4, 5), help="of features, that shall carry a colour"
     )
-    parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     old = load_generator(arguments.weights).eval()
     if not isinstance(old, Compact) or old.scale != 4 or old.num_features % GROUPS or old.batch_norm:
@@ -77,10 +68,10 @@ def to_figure(old: Compact, pictures: Iterable[tuple[Tensor, Tensor]], *, kinds:
     assert isinstance(new, SRResNet)
     new.body.load_state_dict(old.body.state_dict())
     new.head[1].load_state_dict(old.head[1].state_dict())
-    _embed(_conv(old.head[0]), _conv(new.head[0]))
+    _embed(conv(old.head[0]), conv(new.head[0]))
     for colour, kind in enumerate(kinds):
         _carry(new, colour, _channels(new, kind))
-    weight, bias = _least_squares(new, pictures)
+    weight, bias = _phases(new, pictures)
     Equivariance(new).begin(new)  # what is random, too
     ties = Equivariance(old).orbits
     _upsample(new, ties["tail.weight"].mean(weight), ties["tail.bias"].mean(bias))
@@ -104,46 +95,31 @@ def _embed(small: nn.Conv2d, large: nn.Conv2d) -> None:
 
 def _carry(network: SRResNet, colour: int, channels: list[int]) -> None:
     """Let features carry a colour from the head past the body."""
-    head = _conv(network.head[0])
+    head = conv(network.head[0])
     centre = head.kernel_size[0] // 2
     head.weight[channels, colour, centre, centre] += SHARE
     assert head.bias is not None
     head.bias[channels] += LIFT
     blocks = [block.residual for block in network.body if isinstance(block, ResidualBlock)]
-    last = _conv(network.body[-1])
-    for reader in [*(_conv(residual[0]) for residual in blocks), last]:
+    last = conv(network.body[-1])
+    for reader in [*(conv(residual[0]) for residual in blocks), last]:
         reader.weight[:, channels] -= reader.weight[:, channels].mean(1, keepdim=True)
-    for writer in [*(_conv(residual[2]) for residual in blocks), last]:
+    for writer in [*(conv(residual[2]) for residual in blocks), last]:
         assert writer.bias is not None
         writer.weight[channels] -= writer.weight[channels].mean(0, keepdim=True)
         writer.bias[channels] -= writer.bias[channels].mean()
 
 
-def _least_squares(
-    network: SRResNet, pictures: Iterable[tuple[Tensor, Tensor]], ridge: float = 1e-8
-) -> tuple[Tensor, Tensor]:
+def _phases(network: SRResNet, pictures: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """The 3×3 convolution of the body's answers that is nearest to the phases of the truth: weights and bias."""
-    gram, cross = torch.zeros(()).double(), torch.zeros(()).double()
-    for lr, hr in pictures:
-        seen, wanted = _seen(network, lr), _inner(pixel_unshuffle(hr, network.scale))
-        gram = gram + (seen @ seen.T).double()
-        cross = cross + (seen @ wanted.T).double()
-    gram = gram + ridge * gram.diagonal().mean() * torch.eye(len(gram))
-    fitted = cast(Tensor, torch.linalg.solve(gram, cross)).T.float()
+    pairs = (samples(_deep(network, lr), pixel_unshuffle(hr, network.scale), EDGE) for lr, hr in pictures)
+    fitted = least_squares(pairs, ridge=1e-8)
     return fitted[:, :-1].view(-1, network.num_features, 3, 3), fitted[:, -1]
 
 
-def _seen(network: SRResNet, lr: Tensor) -> Tensor:
-    """What a 3×3 convolution sees of the body's answers at every place, a one added for its bias."""
+def _deep(network: SRResNet, lr: Tensor) -> Tensor:
     shallow = network.head(lr)
-    deep = shallow + network.body(shallow)
-    seen = _inner(unfold(deep, 3, padding=1).view(1, -1, *deep.shape[2:]))
-    return torch.cat((seen, torch.ones(1, seen.shape[1])))
-
-
-def _inner(x: Tensor) -> Tensor:
-    """(1, C, h, w) without its edges, as (C, places)."""
-    return x[0, :, EDGE:-EDGE, EDGE:-EDGE].flatten(1)
+    return shallow + network.body(shallow)
 
 
 def _upsample(network: SRResNet, weight: Tensor, bias: Tensor) -> None:
@@ -175,11 +151,6 @@ def _upsample(network: SRResNet, weight: Tensor, bias: Tensor) -> None:
                 second.bias[4 * channel + phase] = 0
                 sources = [source for source, has in zip(channels, phase_of, strict=True) if has == phase]
                 second.weight[4 * channel + phase, sources, 1, 1] = 1 / len(sources)
-
-
-def _conv(layer: nn.Module) -> nn.Conv2d:
-    assert isinstance(layer, nn.Conv2d)
-    return layer
 
 
 if __name__ == "__main__":

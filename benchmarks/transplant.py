@@ -29,15 +29,8 @@ EDGE = 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="training pictures")
-    parser.add_argument("--work", type=Path, required=True, help="a folder to decode them into")
-    parser.add_argument("--every", type=int, default=4, help="of the pictures, every so many")
+    parser = fitting_parser(__doc__, every=4)
     parser.add_argument("--truth", action="store_true", help="fit to the truth, not to the old network")
-    parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     old = load_generator(arguments.weights)
     if not isinstance(old, SRResNet):
@@ -49,6 +42,19 @@ def main() -> None:
     save_generator(transplant(old, pictures, truth=arguments.truth), arguments.output)
 
 
+def fitting_parser(description: str | None, *, every: int) -> argparse.ArgumentParser:
+    """The options of a script that fits a network made from another's weights on training pictures."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="training pictures")
+    parser.add_argument("--work", type=Path, required=True, help="a folder to decode them into")
+    parser.add_argument("--every", type=int, default=every, help="of the pictures, every so many")
+    parser.add_argument("--output", type=Path, required=True)
+    return parser
+
+
 @torch.no_grad()
 def transplant(old: SRResNet, pictures: list[tuple[Tensor, Tensor]], *, truth: bool) -> Compact:
     """A compact network with the body of ``old``, fitted on pairs of (1, 3, h, w) and (1, 3, h·scale, w·scale)."""
@@ -56,13 +62,13 @@ def transplant(old: SRResNet, pictures: list[tuple[Tensor, Tensor]], *, truth: b
     assert isinstance(new, Compact)
     new.body.load_state_dict(old.body.state_dict())
     new.head[1].load_state_dict(old.head[1].state_dict())
-    heads = (_samples(lr, old.head[0](lr)) for lr, _ in pictures)
-    _put(_least_squares(heads), [_conv(new.head[0])])
+    heads = (samples(lr, old.head[0](lr)) for lr, _ in pictures)
+    _put(least_squares(heads), [conv(new.head[0])])
     tails = (
-        _samples(torch.cat((_deep(new, lr), lr), dim=1), pixel_unshuffle(hr if truth else old(lr), old.scale))
+        samples(torch.cat((_deep(new, lr), lr), dim=1), pixel_unshuffle(hr if truth else old(lr), old.scale))
         for lr, hr in pictures
     )
-    _put(_least_squares(tails), [new.tail, new.skip])
+    _put(least_squares(tails), [new.tail, new.skip])
     assert new.skip.bias is not None
     new.skip.bias.zero_()
     return new
@@ -73,19 +79,19 @@ def _deep(network: Compact, lr: Tensor) -> Tensor:
     return shallow + network.body(shallow)
 
 
-def _samples(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+def samples(inputs: Tensor, outputs: Tensor, edge: int = EDGE) -> tuple[Tensor, Tensor]:
     """What a 3×3 convolution sees at every place, a one added for its bias, and what it shall answer."""
     height, width = inputs.shape[2:]
     seen = unfold(inputs, 3, padding=1).view(1, -1, height, width)
-    inside = (..., slice(EDGE, -EDGE), slice(EDGE, -EDGE))
+    inside = (..., slice(edge, -edge), slice(edge, -edge))
     seen, wanted = seen[inside].flatten(2)[0], outputs[inside].flatten(2)[0]
     return torch.cat((seen, torch.ones(1, seen.shape[1]))), wanted
 
 
-def _least_squares(samples: Iterator[tuple[Tensor, Tensor]], ridge: float = 1e-5) -> Tensor:
+def least_squares(pairs: Iterator[tuple[Tensor, Tensor]], ridge: float = 1e-5) -> Tensor:
     """(outputs, inputs + 1): the weights with the least squared error."""
     gram, cross = torch.zeros(()).double(), torch.zeros(()).double()
-    for seen, wanted in samples:
+    for seen, wanted in pairs:
         gram = gram + (seen @ seen.T).double()
         cross = cross + (seen @ wanted.T).double()
     gram = gram + ridge * gram.diagonal().mean() * torch.eye(len(gram))
@@ -102,7 +108,7 @@ def _put(fitted: Tensor, convolutions: list[nn.Conv2d]) -> None:
     bias.copy_(fitted[:, -1])
 
 
-def _conv(layer: nn.Module) -> nn.Conv2d:
+def conv(layer: nn.Module) -> nn.Conv2d:
     assert isinstance(layer, nn.Conv2d)
     return layer
 
