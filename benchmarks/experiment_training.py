@@ -28,7 +28,7 @@ from crispen.networks.weights import load_generator, save_generator
 from crispen.training import Recipe, load_recipe, train
 from deepen import deepened
 
-RECIPE = "tiny-x4"
+RECIPE = "tiny-x4-free"
 BASE = (
     "generator.num_blocks=3", "generator.num_features=32", "data.patch_size=64", "data.batch_size=16",
     "data.candidates=1", "stage.pretrain.warmup_steps=30", "validate_pictures=8",
