@@ -9,7 +9,7 @@ The features come in eight groups. The first has what it finds in the picture as
 there in the picture turned and mirrored. So a convolution's weights follow from those of one group, and eight of them
 at a time, an orbit, are always equal. The network stays an ordinary one, in its files and when it computes: orbits are
 equal in the beginning, and stay so as every step is given the mean of their gradients. (With Muon, too: the nearest
-orthonormal matrix to an equivariant one is equivariant.)
+orthonormal matrix to an equivariant one is equivariant.) What rounding drives apart is brought together now and then.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from crispen.training.sharding import copy_into, whole
 
 SYMMETRIES = range(8)
 """Of the square, by `_moved`: s % 4 quarter turns, after mirroring left and right from 4 on."""
+
+RENEWED_EVERY = 100
+"""Steps. Without it, the errors of Muon's products had grown to 3e-4 of the largest weight in 10,000 steps, and turned
+results differed by a third of a grey level."""
 
 _NEARLY = 1e-3
 """How far weights that are begun with may be from their mean over orbits, as a share of their length: training leaves
@@ -128,10 +132,14 @@ class Equivariance:
             if weight.grad is not None:
                 copy_into(weight.grad, self.orbits[name].mean(whole(weight.grad)))
 
+    def renew(self, generator: nn.Module) -> None:
+        """Make weights equal again that rounding has driven apart, on all processes that share the generator."""
+        self._replace(generator, Orbits.mean)
+
     @torch.no_grad()
-    def _replace(self, generator: Generator, value: Callable[[Orbits, Tensor], Tensor]) -> None:
+    def _replace(self, generator: nn.Module, value: Callable[[Orbits, Tensor], Tensor]) -> None:
         for name, weight in self._weights(generator):
-            weight.copy_(value(self.orbits[name], weight))
+            copy_into(weight, value(self.orbits[name], whole(weight)))
 
     def _weights(self, generator: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
         return ((name, weight) for name, weight in generator.named_parameters() if name in self.orbits)

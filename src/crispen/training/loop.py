@@ -37,6 +37,7 @@ from crispen.training.checkpoint import (
 )
 from crispen.training.data import Batch
 from crispen.training.environment import Given, changed_pictures, changed_start, write_run_info
+from crispen.training.equivariance import RENEWED_EVERY
 from crispen.training.health import HealthMonitor
 from crispen.training.machine import leave, loss_scaler, make_fabric, precision_of, warn_of_emulation
 from crispen.training.pictures import Pictures, open_pictures
@@ -242,6 +243,8 @@ def _train_stage(run: Run, stage: Stage) -> Generator[Progress, None, tuple[bool
             _seed_torch(run, stage, step)
             learning_rate = learning_rate_at(step, stage.table, steps=steps)
             scalars = stage.update(step, _on(fabric, batch), learning_rate)
+            if (step + 1) % RENEWED_EVERY == 0:
+                stage.renew_ties()
             if stage.trains_generator(step):
                 run.average.update(run.generator, decay=decay_at(step, decay=recipe.ema_decay))
 

@@ -59,6 +59,12 @@ class Stage:
         """Their optimisers, likewise."""
         return {name: learner.optimizer for name, learner in self.learners.items()}
 
+    def renew_ties(self) -> None:
+        """Take rounding errors out of weights that are tied."""
+        for learner in self.learners.values():
+            if learner.ties:
+                learner.ties.renew(learner.module)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Networks:
