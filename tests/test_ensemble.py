@@ -1,6 +1,7 @@
 """The mean over all symmetries: it has them all itself, by tiles as at once, and costs eight times the work."""
 
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,39 @@ def test_on_the_command_line(tmp_path: Path, tiny_model: Path) -> None:
     assert crispen_says("upscale", picture, "--model", tiny_model, "--ensemble").exit_code == 0
     expected = crispen.upscale(images.to_array(images.read(picture)), tiny_model, ensemble=True)
     np.testing.assert_array_equal(images.to_array(images.read(tmp_path / "a-x4.png")), expected)
+
+
+def test_left_out_where_all_answers_are_one() -> None:
+    assert not crispen.load("srgan-x4", ensemble=True).ensemble
+    assert not crispen.load("srgan-x4", ensemble=True, strength=0.5).ensemble
+
+
+def test_not_left_out_halfway_to_a_model_whose_answers_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = zoo.find
+
+    def found(name: str) -> zoo.Model:
+        model = find(name)
+        assert model.card
+        return replace(model, card=replace(model.card, equivariant=name == "srgan-x4"))
+
+    monkeypatch.setattr(zoo, "find", found)
+    assert not crispen.load("srgan-x4", ensemble=True).ensemble
+    assert crispen.load("srgan-x4", ensemble=True, strength=0.5).ensemble
+    assert not crispen.load("srgan-x4", strength=0.5).ensemble
+
+
+def test_that_it_is_left_out_is_said_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        images.write(images.from_array((255 * noise(24, 24, 3)).astype(np.uint8)), tmp_path / f"{name}.png")
+    note = (
+        "crispen: note: tiny-x4 enlarges a turned picture to the same, turned: --ensemble would gain nothing and is"
+        " left out"
+    )
+    for command in (("upscale", tmp_path, "-o", tmp_path / "large"), ("evaluate", "--benchmark", tmp_path)):
+        result = crispen_says(*command, "--model", "tiny-x4", "--ensemble")
+        assert result.exit_code == 0, result.output
+        assert result.stderr.splitlines().count(note) == 1
+        assert "symmetries" not in result.output
 
 
 def test_reports_say_so_and_bicubic_has_none(tmp_path: Path, tiny_model: Path) -> None:

@@ -84,7 +84,7 @@ def upscale(
         height: of the result in pixels.
         strength: how much detail to add, from 0 (the faithful model's) to 1 (the model's own).
         ensemble: whether the result is the mean over all eight ways to turn and mirror the picture: nearer to the
-            truth, in eight times the work.
+            truth, in eight times the work; of the bundled models all eight are the same, so that it is left out.
         consistent: whether the result, reduced again, must be the picture.
         grain: whether the result gets as much grain as the photo has.
         wrap: for seamless textures: what leaves on one side goes on at the other.

@@ -11,7 +11,7 @@ import typer
 from crispen import DEFAULT_MODEL, Device, Precision, Runtime, load
 from crispen.cli.options import DeviceOption, EnsembleOption, EvaluatedOption, RuntimeOption, TileOption
 from crispen.cli.root import app
-from crispen.cli.screen import follow, show
+from crispen.cli.screen import follow, say_that_all_answers_are_one, show
 from crispen.errors import UsageError, require
 
 if TYPE_CHECKING:
@@ -144,6 +144,8 @@ def _method(
     if model == "bicubic":
         return evaluation.bicubic(4 if scale is None else scale)
     upscaler = load(model, ensemble=ensemble, runtime=runtime, device=device, precision=precision, tile=tile)
+    if ensemble and not upscaler.ensemble:
+        say_that_all_answers_are_one(model)
     return evaluation.learned(upscaler)
 
 

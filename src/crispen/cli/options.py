@@ -66,7 +66,8 @@ EnsembleOption = Annotated[
     bool,
     typer.Option(
         "--ensemble",
-        help="The mean over all 8 turned and mirrored versions: nearer to the truth, 8 times the work.",
+        help="The mean over all 8 turned and mirrored versions: nearer to the truth, 8 times the work. For models of"
+        " your own: of those bundled all 8 are the same.",
     ),
 ]
 ConsistentOption = Annotated[

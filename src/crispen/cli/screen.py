@@ -69,6 +69,13 @@ def say_note(note: str) -> None:
     _say("note", note)
 
 
+def say_that_all_answers_are_one(model: str) -> None:
+    """Say why there is no ``--ensemble``."""
+    say_note(
+        f"{model} enlarges a turned picture to the same, turned: --ensemble would gain nothing and is left out"
+    )
+
+
 def _say(kind: str, sentence: str) -> None:
     line = " ".join(sentence.splitlines())
     # Named, as a bar may have put itself in its place; and where there is none, nothing goes to the standard output.

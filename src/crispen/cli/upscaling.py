@@ -13,7 +13,7 @@ from crispen import DEFAULT_MODEL
 from crispen.cli import options as given
 from crispen.cli.pipes import Ends, piped
 from crispen.cli.root import app
-from crispen.cli.screen import say_error, say_note
+from crispen.cli.screen import say_error, say_note, say_that_all_answers_are_one
 from crispen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -132,6 +132,8 @@ def upscale(
                 found, runtime=runtime, device=device, precision=precision, tile=tile, strength=strength,
                 ensemble=ensemble, consistent=consistent, wrap=wrap, grain=grain,
             )  # fmt: skip
+            if ensemble and not record.upscaler.ensemble:
+                say_that_all_answers_are_one(found.name)
             return jobs.Enlarger(
                 upscaler=record.upscaler,
                 wishes=wishes,

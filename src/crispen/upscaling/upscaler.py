@@ -47,7 +47,7 @@ class Upscaler:
         strength: how much detail a GAN may add: 1 is the model itself, 0 the faithful one that its card names,
             and between them lie weights between theirs.
         ensemble: whether the result is the mean over all eight ways to turn and mirror the picture, in eight times the
-            work; see `crispen.upscaling.ensemble`.
+            work; see `crispen.upscaling.ensemble`. Left out where the model's card says that all eight are the same.
         consistent: whether the result, reduced again, must be the picture; see `crispen.upscaling.consistent`.
         wrap: whether pictures are seamless textures, which go on at the opposite border.
         grain: whether results get as much grain as the picture has; see `crispen.upscaling.grain`.
@@ -79,7 +79,9 @@ class Upscaler:
         self._choice = runtimes.choose(model, runtime=runtime, device=device, precision=precision)
         self._exact_when_deep = precision == "auto"
         self._blend = blend_towards(model, strength)
-        self._ensemble = ensemble
+        blended = [model] if self._blend is None else [model, self._blend.faithful]
+        self.ensemble = ensemble and not all(each.is_equivariant for each in blended)
+        """Whether results are means over all symmetries of the picture."""
         self._consistent = consistent
         self.wrap = wrap
         """Whether pictures are taken to be seamless textures."""
@@ -252,7 +254,7 @@ class Upscaler:
             tile_height=tile if whole else memory.band_height(large, scale=self.scale, tile=tile),
             context=context,
             multiple=multiple,
-            height_multiple=multiple if self._ensemble else 1,  # it turns its windows
+            height_multiple=multiple if self.ensemble else 1,  # it turns its windows
         )
         return Enlargement(
             small,
@@ -305,7 +307,7 @@ class Upscaler:
         with self._opening:
             if choice not in self._open:
                 runtime: Runtime = runtimes.open_runtime(self.model, **choice._asdict(), blend=self._blend)
-                if self._ensemble:
+                if self.ensemble:
                     runtime = EnsembleRuntime(runtime)
                 self._open[choice] = ConsistentRuntime(runtime) if self._consistent else runtime
             return self._open[choice]

@@ -58,6 +58,11 @@ class Model:
     """The ONNX file of the same network in 8 bits, for ``--precision int8``."""
 
     @property
+    def is_equivariant(self) -> bool:
+        """Whether all answers of an ensemble are known to be one."""
+        return self.card is not None and self.card.equivariant
+
+    @property
     def weights_sha256(self) -> str:
         """What identifies the model in a report: the hash of the weights file, or else of what OpenVINO reads.
 

@@ -145,6 +145,9 @@ class Card:
     """Whether it adds detail that was not in the picture, as a GAN does."""
     faithful: str = ""
     """The bundled model that does not, with weights of the same origin: ``--strength`` goes from that one to this."""
+    equivariant: bool = False
+    """Whether it enlarges a picture turned or mirrored to the same result, turned or mirrored, so that
+    ``--ensemble`` has nothing to add."""
 
 
 def read_card(path: Path) -> Card:
