@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,6 +18,9 @@ from crispen import images, resize
 
 # A test's threads that wait for work do not spin: other tests run beside it. Read when torch is first loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Shells have what runs in the background ignore Ctrl-C, and so would the programs that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A machine that is busy otherwise is no reason to fail, and the same code passes or fails alike every time.
 settings.register_profile("patient", deadline=None, derandomize=True)
